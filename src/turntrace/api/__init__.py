@@ -1,0 +1,29 @@
+"""The REST API: one thin module per noun, each parse → query or write → shape."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from starlette.types import ASGIApp
+
+from turntrace.api import costs, health, observations, openapi, prices, scores, sessions, traces
+from turntrace.api.application import Application
+from turntrace.api.context import ApiContext
+from turntrace.api.endpoint import Endpoint
+
+_NOUNS: Final[Sequence[Endpoint]] = (
+    *traces.ENDPOINTS,
+    *observations.ENDPOINTS,
+    *sessions.ENDPOINTS,
+    *scores.ENDPOINTS,
+    *costs.ENDPOINTS,
+    *prices.ENDPOINTS,
+    *health.ENDPOINTS,
+)
+ENDPOINTS: Final[Sequence[Endpoint]] = (*_NOUNS, openapi.endpoint_of(_NOUNS))
+
+__all__ = ["ENDPOINTS", "ApiContext", "build"]
+
+
+def build(context: ApiContext) -> ASGIApp:
+    """The API of a Turntrace as an ASGI application, closed by default: everything but `GET /health` needs a key."""
+    return Application(context, ENDPOINTS)

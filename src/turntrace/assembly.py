@@ -1,0 +1,342 @@
+"""Puts the heavy parts together: database, pipeline, worker, panel, API. Imported only where one of them is needed."""
+
+import hmac
+import importlib
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any
+
+from turntrace.errors import SettingsError, TurntraceError
+from turntrace.integrations.presidio import PresidioAnalyzer, build_analyzer
+from turntrace.integrations.pricefile import read_file
+from turntrace.keyring import KeyRing
+from turntrace.pipeline import Pipeline, Pricer
+from turntrace.pipeline.redact import TraceRedactor
+from turntrace.records.usage import Price
+from turntrace.scheduler import Scheduler
+from turntrace.settings import Settings
+from turntrace.spool.directory import WorkerLock, locate
+from turntrace.spool.memory import MemorySpool
+from turntrace.spool.reader import SpoolReader
+from turntrace.storage import marks, migrate, prices, switches
+from turntrace.storage.database import Database, memory_engine
+from turntrace.version import __version__
+from turntrace.worker.comment import TAG_PURPOSE
+from turntrace.worker.loop import Source, Worker
+from turntrace.worker.reception import Desk
+from turntrace.worker.status import Status, read_status, write_status
+from turntrace.worker.supervisor import NOT_ELECTED
+from turntrace.worker.switch import switch
+
+log = logging.getLogger("turntrace.worker")
+
+PRICES_SECONDS = 1.0
+SWITCH_SECONDS = 2.0
+SCHEMA_SECONDS = 2.0
+NICENESS = 10
+
+
+def now_us() -> int:
+    """Unix time in microseconds."""
+    return time.time_ns() // 1000
+
+
+def open_database(settings: Settings, engine: Any = None) -> Database:
+    """The database of these settings; nothing is connected yet."""
+    return Database(settings.database_url, engine=engine)
+
+
+def open_memory(settings: Settings) -> Any:
+    """An engine on a new database in memory, for the worker and the panel of one process together."""
+    return memory_engine(settings.database_url)
+
+
+class PriceList:
+    """The operator's own prices, from file and database, looked up again every second.
+
+    A change gives the pipeline a new `Pricer`; the price of an observation is that of its start, so no order matters.
+    """
+
+    def __init__(self, settings: Settings, database: Database, pipeline: Pipeline) -> None:
+        self._from_file = read_file(Path(settings.prices_file)) if settings.prices_file else ()
+        self._database, self._pipeline = database, pipeline
+        self._known: tuple[Price, ...] = ()
+        self._look_at = 0.0
+        self._set(())
+
+    def refresh(self) -> None:
+        """Look again, if the last look was a second ago; an unreachable database leaves the list as it is."""
+        if time.monotonic() < self._look_at:
+            return
+        self._look_at = time.monotonic() + PRICES_SECONDS
+        try:
+            with self._database.read() as connection:
+                found = tuple(prices.list_prices(connection))
+        except TurntraceError:
+            return
+        if found != self._known:
+            self._set(found)
+
+    def _set(self, found: tuple[Price, ...]) -> None:
+        self._known = found
+        self._pipeline.pricer = Pricer((*self._from_file, *found))
+
+
+class KillSwitch:
+    """The row `enabled` of the database, looked up every two seconds and told on to the capturing processes."""
+
+    def __init__(self, database: Database, tell: Callable[[bool], None]) -> None:
+        self._database, self._tell = database, tell
+        self._look_at = 0.0
+
+    def refresh(self) -> None:
+        """Look again, if it is time. Told every time: somebody may have cleared the spool's directory."""
+        if time.monotonic() < self._look_at:
+            return
+        self._look_at = time.monotonic() + SWITCH_SECONDS
+        try:
+            with self._database.read() as connection:
+                value = switches.get(connection, switches.ENABLED)
+        except TurntraceError:
+            return  # as it was
+        self._tell(value != "0")
+
+
+def build_redactor(settings: Settings, keys: KeyRing, analyzer: PresidioAnalyzer | None = None) -> TraceRedactor | None:
+    """What takes personal data out; None where the settings ask for none."""
+    if settings.redaction == "off":
+        return None
+    return TraceRedactor(analyzer or build_analyzer(settings), key=keys.derive(TAG_PURPOSE))
+
+
+def pseudonym(keys: KeyRing) -> Callable[[str], str]:
+    """A keyed function of user ids: the same id gives the same 32 hex digits, and no key no way back."""
+    key = keys.derive(b"pseudonyms")
+    return lambda user_id: hmac.digest(key, user_id.encode("utf-8", "surrogatepass"), "sha256")[:16].hex()
+
+
+def build_worker(
+    settings: Settings,
+    source: Source,
+    keys: KeyRing,
+    database: Database,
+    tell: Callable[[Status], None],
+    tell_switch: Callable[[bool], None] = lambda is_on: None,
+    *,
+    analyzer: PresidioAnalyzer | None = None,
+) -> Worker:
+    """The worker over a spool; `tell_switch` is told whether recording is wanted.
+
+    Args:
+        analyzer: an analyser that the caller closes; none: one that lives as long as this process.
+    """
+    redactor = build_redactor(settings, keys, analyzer)
+    pipeline = Pipeline(settings, redactor=redactor, pseudonym=pseudonym(keys))
+    price_list = PriceList(settings, database, pipeline)
+    kill_switch = KillSwitch(database, tell_switch)
+
+    def look() -> None:
+        price_list.refresh()
+        kill_switch.refresh()
+
+    return Worker(
+        source,
+        database,
+        pipeline,
+        batch_turns=settings.batch_turns,
+        poll_seconds=settings.poll_ms / 1000,
+        before_step=look,
+        tell=tell,
+        redactor=redactor,
+        desk=Desk(database, keys),
+    )
+
+
+def stored_mark(database: Database) -> Callable[[str], int]:
+    """Answers the last sequence of a segment that is stored, 0 where none is."""
+
+    def mark(segment: str) -> int:
+        with database.read() as connection:
+            return marks.get(connection, segment)
+
+    return mark
+
+
+def wait_for_schema(
+    database: Database,
+    stop: threading.Event,
+    tell: Callable[[Exception], None] = lambda error: None,
+    *,
+    pause_seconds: float = SCHEMA_SECONDS,
+) -> bool:
+    """Make sure that the tables are there; while they are not, turns stay in the spool. False when stopped first.
+
+    It looks once even when it is stopped already: a script may have ended before its worker began.
+
+    Args:
+        tell: told at each look why turns have to wait.
+    """
+    said = ""
+    while True:
+        try:
+            migrate.ensure_schema(database)
+            return True
+        except Exception as error:
+            kind = type(error).__name__
+            if kind != said:  # a driver's text may hold more than we want to log
+                log.warning("turns wait in the spool: %s", error if isinstance(error, TurntraceError) else kind)
+                said = kind
+            tell(error)
+        if stop.wait(pause_seconds):
+            return False
+
+
+def _tell_waiting(root: Path) -> Callable[[Exception], None]:
+    """Writes a sign of life with the reason why nothing is stored; what waits in the spool stays as last known."""
+
+    def tell(error: Exception) -> None:
+        known, now = read_status(root) or Status(at_us=0, pid=0), now_us()
+        present = replace(known, at_us=now, pid=os.getpid(), version=__version__)
+        write_status(root, replace(present, last_error=type(error).__name__, last_error_at_us=now))
+
+    return tell
+
+
+def work(settings: Settings, root: Path, keys: KeyRing, stop: threading.Event, engine: Any = None) -> None:
+    """Work on the spool below `root` until `stop` is set. The worker's lock must be held."""
+    database = open_database(settings, engine)
+    with closing(database):
+        if not wait_for_schema(database, stop, _tell_waiting(root)):
+            return
+        scheduler = Scheduler(database)
+        scheduler.start()
+        try:
+            with closing(SpoolReader(root, keys, mark=stored_mark(database))) as reader, _analyzer(settings) as found:
+                worker = build_worker(
+                    settings,
+                    reader,
+                    keys,
+                    database,
+                    lambda status: write_status(root, status),
+                    lambda is_on: switch(root, is_on=is_on),
+                    analyzer=found,
+                )
+                worker.run(stop, drain_seconds=settings.shutdown_seconds)
+        finally:
+            scheduler.stop()
+
+
+@contextmanager
+def _analyzer(settings: Settings) -> Iterator[PresidioAnalyzer | None]:
+    """The analyser of the settings, whose process ends with the block."""
+    analyzer = build_analyzer(settings)
+    try:
+        yield analyzer
+    finally:
+        if analyzer is not None:
+            analyzer.close()
+
+
+def work_memory(
+    settings: Settings,
+    spool: MemorySpool,
+    keys: KeyRing,
+    stop: threading.Event,
+    engine: Any,
+    tell_switch: Callable[[bool], None] = lambda is_on: None,
+) -> None:
+    """Work on a spool in the memory of this process until `stop` is set."""
+    database = open_database(settings, engine)
+    with closing(database), _analyzer(settings) as found:
+        if wait_for_schema(database, stop):
+            worker = build_worker(settings, spool, keys, database, lambda status: None, tell_switch, analyzer=found)
+            worker.run(stop, drain_seconds=settings.shutdown_seconds)
+
+
+def work_from_pipe(stream: IO[bytes]) -> int:
+    """The worker process: settings come as one line of JSON, the end of the stream is the sign to drain and go."""
+    told = json.loads(stream.readline() or b"null")
+    if told is None:
+        return NOT_ELECTED
+    settings, root = Settings.of(**told["settings"]), Path(told["root"])
+    lock = WorkerLock(root)
+    if not lock.inherit(told["lock"]):
+        return NOT_ELECTED
+    _be_modest(settings)
+    stop = threading.Event()
+    threading.Thread(target=_watch, args=(stream, stop, told["parent"]), daemon=True).start()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the host; the closed pipe tells us afterwards
+    try:
+        work(settings, root, KeyRing.from_settings(settings, Path(told["key_file"])), stop)
+    finally:
+        lock.release()
+    return 0
+
+
+def _be_modest(settings: Settings) -> None:
+    logging.basicConfig(level=settings.log_level.upper(), format="turntrace worker: %(levelname)s %(message)s")
+    try:
+        os.nice(NICENESS)
+    except OSError:
+        log.debug("the worker could not be niced")
+
+
+def _watch(stream: IO[bytes], stop: threading.Event, parent: int) -> None:
+    """End with the parent: its pipe closes, or, where a fork of it still holds the pipe, it is no longer our parent."""
+    threading.Thread(target=_stop_at_end, args=(stream, stop), daemon=True).start()
+    while not stop.wait(1.0):
+        if os.getppid() != parent:
+            stop.set()
+
+
+def _stop_at_end(stream: IO[bytes], stop: threading.Event) -> None:
+    stream.read()
+    stop.set()
+
+
+def work_until_signalled(settings: Settings) -> int:
+    """The external worker: waits for its turn to be elected, then works until SIGTERM or SIGINT."""
+    location = locate(settings)
+    if location.path is None:
+        raise SettingsError("no spool directory can be used: name one with spool_dir")
+    root = location.path
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    _be_modest(settings)
+    lock = WorkerLock(root)
+    while not lock.acquire():
+        if stop.wait(1.0):
+            return 0
+    try:
+        work(settings, root, KeyRing.from_settings(settings, location.key_file), stop)
+    finally:
+        lock.release()
+    return 0
+
+
+def settings_of(app: str) -> Settings:
+    """The settings of the Turntrace at `module:attribute`.
+
+    Raises:
+        SettingsError: it cannot be imported or is none.
+    """
+    module, _, attribute = app.partition(":")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise SettingsError(f"cannot import {app!r}: write `module:attribute`") from error
+    if not isinstance(getattr(found, "settings", None), Settings):
+        raise SettingsError(f"{app!r} is no Turntrace")
+    return found.settings  # type: ignore[no-any-return]

@@ -1,0 +1,27 @@
+"""Keeps tables small: merges deltas of roll-ups, drops minutes past their time, sums up the loss log, lets go of what
+was received of settled turns."""
+
+import time
+from collections.abc import Mapping
+
+from turntrace.storage import leases, losses, received, rollups
+from turntrace.storage.database import Database
+
+RUNS_KEPT_US = 7 * 24 * 3600 * 1_000_000
+
+
+def compact(database: Database) -> Mapping[str, int]:
+    """Merge what has been appended since the last run. Safe to stop anywhere.
+
+    Returns:
+        Counts: deltas merged, minute rows dropped, loss rows merged, turns received over OTLP that are settled,
+        runs of jobs forgotten.
+    """
+    now_us = time.time_ns() // 1000
+    return {
+        "deltas": rollups.compact(database),
+        "minutes": database.transact(rollups.prune_minutes, now_us=now_us),
+        "losses": database.transact(losses.compact, now_us=now_us),
+        "received": database.transact(received.prune, now_us=now_us),
+        "runs": database.transact(leases.prune_runs, before_us=now_us - RUNS_KEPT_US),
+    }

@@ -1,0 +1,122 @@
+"""The composition of the panel: routes, the gate around them, and what goes past the gate."""
+
+import logging
+from collections.abc import Awaitable, Callable
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from turntrace.panel import assets, login
+from turntrace.panel.address import below
+from turntrace.panel.context import PanelContext
+from turntrace.panel.gate import FixRoot, Gate, Isolate, SecurityHeaders
+from turntrace.panel.gate.auth import Authenticator
+from turntrace.panel.gate.session import Sessions
+from turntrace.panel.pages import cost, export, overview, preference, scoring, sessions, system, trace, traces, users
+from turntrace.panel.problem import HANDLERS
+from turntrace.panel.views import add_admin
+
+log = logging.getLogger("turntrace.panel")
+Endpoint = Callable[[Request], Response | Awaitable[Response]]
+
+
+class Unrecorded:
+    """Switches recording off for everything inside: we never trace ourselves."""
+
+    def __init__(self, app: ASGIApp, context: PanelContext) -> None:
+        self._app = app
+        self._context = context
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request unrecorded."""
+        with self._context.suspend():
+            await self._app(scope, receive, send)
+
+
+class Shield:
+    """Nothing that fails in the panel reaches the host: pages answer errors themselves, this is for the rest."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        has_started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal has_started
+            has_started = has_started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except Exception as error:
+            log.error("the panel failed: %s", type(error).__name__, exc_info=error)
+            if scope["type"] == "http" and not has_started:
+                await PlainTextResponse("This page failed; see the log of the application.", 500)(scope, receive, send)
+
+
+class Divide:
+    """Requests under a prefix go to an application with its own authentication, the others to the panel."""
+
+    def __init__(self, panel: ASGIApp, others: dict[str, ASGIApp]) -> None:
+        self._panel = panel
+        self._others = others
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        path = below(scope) if scope["type"] in ("http", "websocket") else ""
+        for prefix, app in self._others.items():
+            if path == prefix or path.startswith(f"{prefix}/"):
+                await app({**scope, "root_path": scope.get("root_path", "") + prefix}, receive, send)
+                return
+        await self._panel(scope, receive, send)
+
+
+def build(context: PanelContext) -> ASGIApp:
+    """The panel with the REST API at `/api/v1` and the OTLP receiver at `/otlp`, never recorded, closed by default.
+
+    Works mounted at any path of an ASGI host, under WSGI hosts by a2wsgi, behind proxies that strip a prefix, and
+    beside a sqladmin of the host's own.
+    """
+    doors = Sessions(context)
+    pages = Starlette(exception_handlers=HANDLERS)
+    changes = add_admin(pages, context)
+    pages.router.routes[:0] = [*_routes(context, doors), *changes]
+    guarded = SecurityHeaders(Shield(Gate(pages, context, Authenticator(context, doors))))
+    others = {"/api/v1": context.api, "/otlp": context.otlp}
+    divided = Divide(guarded, {prefix: app for prefix, app in others.items() if app is not None})
+    return Unrecorded(FixRoot(Isolate(divided)), context)
+
+
+def _routes(context: PanelContext, doors: Sessions) -> list[BaseRoute]:
+    enter = login.Login(context, doors)
+    get, post = _only("GET"), _only("POST")
+    return [
+        Route("/static/{release}/{name:path}", assets.serve, methods=["GET"]),
+        Route("/login", enter.form, methods=["GET"]),
+        Route("/login", enter.submit, methods=["POST"]),
+        post("/logout", enter.logout),
+        post("/theme", preference.theme),
+        get("/", overview.show),
+        get("/traces", traces.traces),
+        get("/traces.csv", export.as_csv),
+        get("/traces.jsonl", export.as_jsonl),
+        get("/traces/{trace_id}", trace.trace),
+        post("/scores", scoring.add),
+        get("/sessions", sessions.sessions),
+        get("/sessions/{session_id:path}", sessions.session),
+        get("/users", users.users),
+        get("/cost", cost.cost),
+        get("/system", system.show),
+    ]
+
+
+def _only(method: str) -> Callable[[str, Endpoint], Route]:
+    def route(path: str, endpoint: Endpoint) -> Route:
+        return Route(path, endpoint, methods=[method])
+
+    return route

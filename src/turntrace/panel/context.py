@@ -1,0 +1,35 @@
+"""What the panel needs of the application it lives in; the runtime fills it."""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.types import ASGIApp
+
+from turntrace.keyring import KeyRing
+from turntrace.records.loss import Loss
+from turntrace.settings import Settings
+from turntrace.storage.database import Database
+
+
+@dataclass(frozen=True, kw_only=True)
+class PanelContext:
+    """Everything the panel is given.
+
+    `status()` describes this process; the System page shows the keys `warnings` (texts), `spool`
+    (`path bytes max_bytes segments unread`), `worker` (`mode is_alive heartbeat_at_us behind_us`), `last_error`
+    (`type at_us where`), `version` and `pid`, each where present. `suspend()` switches recording off inside it.
+    `api` is mounted at `/api/v1`, `otlp` at `/otlp`; both do their own authentication by keys. `redact_text` is
+    applied to what people write about turns.
+    """
+
+    settings: Settings
+    database: Database
+    keyring: KeyRing
+    loss: Callable[[], Loss]
+    status: Callable[[], Mapping[str, Any]]
+    suspend: Callable[[], AbstractContextManager[Any]]
+    api: ASGIApp | None = None
+    otlp: ASGIApp | None = None
+    redact_text: Callable[[str], str] | None = None

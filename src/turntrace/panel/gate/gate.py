@@ -1,0 +1,118 @@
+"""Default deny: what is not on the open list needs a person with a session (or the host's word for them)."""
+
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from turntrace.errors import DatabaseUnavailable, SchemaOutOfDate, SchemaTooNew
+from turntrace.panel.address import Address, below
+from turntrace.panel.context import PanelContext
+from turntrace.panel.gate import csrf
+from turntrace.panel.gate.auth import Authenticator
+from turntrace.panel.gate.role import Role, Viewer
+from turntrace.panel.visit import STATE, Visit
+
+log = logging.getLogger("turntrace.panel")
+
+LOGIN_PATH: Final = "/login"
+STATIC_PATH: Final = "/static/"
+_UNREADY: Final = (DatabaseUnavailable, SchemaOutOfDate, SchemaTooNew)
+FORM_STATE: Final = "turntrace.form"
+ADMIN_PATH: Final = "/admin"
+
+
+class Gate:
+    """Lets a request through to the pages with a `Visit` in its scope, or answers it.
+
+    Open without a session: static files and the login page. Everything that is not GET or HEAD needs a form of ours.
+    """
+
+    def __init__(self, app: ASGIApp, context: PanelContext, authenticator: Authenticator) -> None:
+        self._app = app
+        self._context = context
+        self._authenticator = authenticator
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":  # no websockets here
+            await send({"type": "websocket.close", "code": 4404})
+            return
+        request = Request(scope, receive)
+        path = below(scope)
+        if request.method not in ("GET", "HEAD", "POST"):
+            await PlainTextResponse("method not allowed", HTTPStatus.METHOD_NOT_ALLOWED)(scope, receive, send)
+        elif path.startswith(STATIC_PATH) and request.method != "POST":
+            await self._app(scope, receive, send)
+        else:
+            await self._guarded(request, path, scope, receive, send)
+
+    async def _guarded(self, request: Request, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+        form: Mapping[str, str] = {}
+        if request.method == "POST":
+            if csrf.site_of(scope, self._context.settings.panel_url) == "cross":
+                await _refused(HTTPStatus.FORBIDDEN, "this form came from another site")(scope, receive, send)
+                return
+            try:
+                form, receive = await csrf.read_form(scope, receive)
+            except csrf.BodyTooLarge:
+                await _refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too large")(scope, receive, send)
+                return
+        scope = {**scope, FORM_STATE: form}
+        if path == LOGIN_PATH:
+            await self._app(scope, receive, send)
+            return
+        answer = await self._admit(request, scope, form)
+        await (answer or self._app)(scope, receive, send)
+
+    async def _admit(self, request: Request, scope: Scope, form: Mapping[str, str]) -> Response | None:
+        """Put the visit into the scope, or answer why not."""
+        try:
+            viewer = await self._authenticator.viewer(request)
+        except _UNREADY:
+            # Nobody can be recognised without the database: say nothing about it to strangers.
+            log.warning("the panel cannot look up sessions: the database is not available or not migrated")
+            return _refused(HTTPStatus.SERVICE_UNAVAILABLE, "The panel is not available: see `turntrace doctor`.")
+        if viewer is None:
+            return _turned_away(request)
+        if request.method == "POST" and not csrf.matches(viewer.csrf_token, _token(request, form)):
+            return _refused(HTTPStatus.FORBIDDEN, "The form has expired. Load the page again and repeat.")
+        path = below(scope)
+        if (path == ADMIN_PATH or path.startswith(f"{ADMIN_PATH}/")) and not viewer.may(Role.ADMIN):
+            return _refused(HTTPStatus.FORBIDDEN, "This needs the role admin.")
+        scope[STATE] = self._visit(request, viewer, form)
+        return None
+
+    def _visit(self, request: Request, viewer: Viewer, form: Mapping[str, str]) -> Visit:
+        address = Address(request.scope.get("root_path", ""))
+        return Visit(request=request, context=self._context, viewer=viewer, address=address, form=form)
+
+
+def _token(request: Request, form: Mapping[str, str]) -> str | None:
+    return form.get(csrf.FIELD) or request.headers.get(csrf.HEADER)
+
+
+def _turned_away(request: Request) -> Response:
+    """Browsers go to the login page and back; everyone else is told."""
+    wants_page = request.method == "GET" and "text/html" in request.headers.get("accept", "")
+    if not wants_page or request.headers.get("hx-request"):
+        headers = {"HX-Refresh": "true"} if request.headers.get("hx-request") else None
+        return PlainTextResponse("login needed", HTTPStatus.UNAUTHORIZED, headers=headers)
+    address = Address(request.scope.get("root_path", ""))
+    query = request.url.query
+    target = request.scope["path"] + (f"?{query}" if query else "")
+    home = f"{address.root}/"
+    return RedirectResponse(
+        address.to("login", next=None if target == home else target), status_code=HTTPStatus.SEE_OTHER
+    )
+
+
+def _refused(status: HTTPStatus, text: str) -> Response:
+    return PlainTextResponse(text, status)

@@ -1,0 +1,41 @@
+"""Who looks at the panel, and what each role may do."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class Role(IntEnum):
+    """Roles, each including those before it: numbers, content, scores, exports and keys of others, everything."""
+
+    VIEWER = 1
+    READER = 2
+    ANNOTATOR = 3
+    OPERATOR = 4
+    ADMIN = 5
+
+    @property
+    def label(self) -> str:
+        """The role's name as people write it."""
+        return self.name.lower()
+
+    @classmethod
+    def of(cls, text: object) -> "Role | None":
+        """The role of this name, or None."""
+        try:
+            return cls[str(text).strip().upper()]
+        except KeyError:
+            return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Viewer:
+    """A person in front of the panel. `csrf_token` belongs to their session; `token_hash` names it, if it is ours."""
+
+    name: str
+    role: Role
+    csrf_token: str
+    token_hash: str | None = None
+
+    def may(self, role: Role) -> bool:
+        """Whether the person's role includes `role`."""
+        return self.role >= role

@@ -1,0 +1,122 @@
+"""Logins of people with an account: throttled, kept on the server, ended when idle, at logout and with the account."""
+
+import hmac
+import logging
+from enum import Enum, auto
+from threading import BoundedSemaphore
+from time import time_ns
+from typing import Final
+
+from sqlalchemy import Connection
+
+from turntrace.errors import TurntraceError
+from turntrace.panel.context import PanelContext
+from turntrace.panel.gate import csrf
+from turntrace.panel.gate.role import Role, Viewer
+from turntrace.storage import audit, people
+
+log = logging.getLogger("turntrace.panel")
+# argon2 takes 64 MiB and a core for a tenth of a second: a flood of logins waits, the host does not.
+_HASHING: Final = BoundedSemaphore(2)
+
+
+class Refusal(Enum):
+    """Why somebody was not let in. Which of name and password is wrong stays unsaid."""
+
+    WRONG = auto()
+    THROTTLED = auto()
+    EXPIRED = auto()
+
+
+class Sessions:
+    """Panel sessions in the database. All methods block: call them off the event loop."""
+
+    def __init__(self, context: PanelContext) -> None:
+        self._context = context
+
+    def find(self, token: str) -> Viewer | None:
+        """The person of a session token, or None."""
+        now_us = _now_us()
+        with self._context.database.read() as connection:
+            found = people.find_session(connection, token, now_us=now_us)
+        if found is None or not self._is_still_known(found):
+            return None
+        role = Role.of(found.role)
+        if role is None:
+            return None
+        if people.needs_touch(found, now_us=now_us):
+            self._touch(found.token_hash, now_us)
+        token_of = csrf.token_of(found.csrf_secret)
+        return Viewer(name=found.name, role=role, csrf_token=token_of, token_hash=found.token_hash)
+
+    def has_accounts(self) -> bool:
+        """Whether anybody can log in here."""
+        if self._context.settings.panel_user:
+            return True
+        with self._context.database.read() as connection:
+            return people.has_accounts(connection)
+
+    def log_in(self, name: str, password: str, client: str) -> str | Refusal:
+        """A new session's token for the right name and password.
+
+        The verdict is given inside the transaction that counts failures, so that guesses made at once count as well.
+        """
+        database = self._context.database
+        with database.read() as connection:
+            if people.is_throttled(connection, name, client, now_us=_now_us()):
+                return Refusal.THROTTLED
+            stored = people.password_hash(connection, name)
+        is_right = self._is_of_settings(name, password)
+        with _HASHING:
+            is_right = people.is_password(stored, password) or is_right
+        return database.transact(_verdict, name, client, self._context.settings.panel_user, is_right)
+
+    def close(self, viewer: Viewer) -> None:
+        """End the session of this visit."""
+        if viewer.token_hash is not None:
+            self._context.database.transact(people.close_session, viewer.token_hash)
+
+    def _is_of_settings(self, name: str, password: str) -> bool:
+        """Whether this is the account kept in the settings."""
+        settings = self._context.settings
+        if settings.panel_user is None or settings.panel_password is None:
+            return False
+        is_name = hmac.compare_digest(settings.panel_user.encode(), name.encode("utf-8", "replace"))
+        expected = settings.panel_password.reveal().encode()
+        return hmac.compare_digest(expected, password.encode("utf-8", "replace")) and is_name
+
+    def _is_still_known(self, found: people.PanelSession) -> bool:
+        """Sessions of the settings' account end when the settings name somebody else."""
+        return found.account_id is not None or found.name == self._context.settings.panel_user
+
+    def _touch(self, token_hash: str, now_us: int) -> None:
+        try:
+            self._context.database.transact(people.touch_session, token_hash, now_us=now_us)
+        except TurntraceError:
+            log.info("a panel session could not be marked as seen: the database cannot be written to")
+
+
+def _verdict(
+    connection: Connection, name: str, client: str, settings_user: str | None, is_right: bool
+) -> str | Refusal:
+    now_us = _now_us()
+    if people.is_throttled(connection, name, client, now_us=now_us):
+        return Refusal.THROTTLED
+    account = next((item for item in people.list_accounts(connection) if item.name == name and item.is_enabled), None)
+    is_of_settings = account is None and name == settings_user
+    if not is_right or (account is None and not is_of_settings):
+        people.note_failure(connection, name, client, now_us=now_us)
+        # A name that nobody has may be a password typed into the wrong field: it is not kept.
+        target = name if account or is_of_settings else None
+        audit.append(connection, actor="", action="login.failed", target=target, now_us=now_us)
+        return Refusal.WRONG
+    people.note_success(connection, name, client)
+    role = account.role if account else Role.ADMIN.label
+    audit.append(connection, actor=name, role=role, action="login", now_us=now_us)
+    return people.open_session(
+        connection, name=name, role=role, account_id=account.id if account else None, client=client, now_us=now_us
+    )
+
+
+def _now_us() -> int:
+    return time_ns() // 1000

@@ -1,0 +1,89 @@
+"""One trace: its waterfall beside the selected observation, its facts and scores."""
+
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from turntrace.errors import NotFound
+from turntrace.panel.visit import Visit, visit_of
+from turntrace.panel.waterfall import waterfall
+from turntrace.records.observation import Observation
+from turntrace.records.score import DATA_TYPES
+from turntrace.records.trace import Trace
+from turntrace.records.usage import Usage
+from turntrace.storage.queries.traces import find_traces
+
+USAGE_LABELS: Final = {
+    "input_tokens": "Input",
+    "cache_read_tokens": "of input, read from cache",
+    "cache_write_tokens": "of input, written to cache",
+    "cache_write_1h_tokens": "of input, written to cache for an hour",
+    "input_audio_tokens": "of input, audio",
+    "output_tokens": "Output",
+    "reasoning_tokens": "of output, reasoning",
+    "output_audio_tokens": "of output, audio",
+}
+# What the waterfall selects when the address does not say: the first step that failed, else the first model call.
+_TELLING: Final = ("generation", "agent", "tool", "retrieval", "chain")
+
+
+def trace(request: Request) -> Response:
+    """`GET /traces/{trace_id}`: by the turn's id, or by a W3C id (several turns are listed)."""
+    visit = visit_of(request)
+    any_id = request.path_params["trace_id"]
+    with visit.context.database.read() as connection:
+        found = find_traces(connection, any_id)
+    if not found:
+        raise NotFound("No trace has this id. It may have been erased, left out by sampling, or is still in the spool.")
+    if len(found) > 1:
+        return visit.render("same_trace_id.html", section="traces", title="Traces", rows=found, trace_id=any_id)
+    if found[0].id != any_id:
+        return RedirectResponse(visit.address.to("traces", found[0].id), status_code=HTTPStatus.SEE_OTHER)
+    return _page(visit, found[0])
+
+
+def _page(visit: Visit, turn: Trace) -> Response:
+    chosen = visit.request.query_params.get("observation")
+    drawing = waterfall(turn)
+    selected = None if chosen == "turn" else _selected(chosen, [row.observation for row in drawing.rows])
+    return visit.render(
+        "trace.html",
+        section="traces",
+        title=turn.name or "Trace",
+        trace=turn,
+        drawing=drawing,
+        selected=selected,
+        usage_rows=usage_rows(selected.usage if selected else turn.usage),
+        target=selected.id if selected else turn.id,
+        scores=_scores_of(turn, selected),
+        data_types=DATA_TYPES,
+    )
+
+
+def _selected(chosen: str | None, observations: Sequence[Observation]) -> Observation | None:
+    if chosen:
+        return next((item for item in observations if chosen in (item.span_id, item.id)), None)
+    failed = next((item for item in reversed(observations) if item.status == "error"), None)
+    if failed is not None:
+        return failed
+    for kind in _TELLING:
+        found = next((item for item in reversed(observations) if item.type == kind), None)
+        if found is not None:
+            return found
+    return observations[0] if observations else None
+
+
+def _scores_of(turn: Trace, selected: Observation | None) -> tuple[object, ...]:
+    wanted = selected.span_id if selected else None
+    return tuple(score for score in turn.scores if score.span_id == wanted)
+
+
+def usage_rows(usage: Usage | None) -> tuple[tuple[str, int], ...]:
+    """Labels and numbers of the token counts that are stated."""
+    if usage is None:
+        return ()
+    stated = ((label, getattr(usage, name)) for name, label in USAGE_LABELS.items())
+    return tuple((label, number) for label, number in stated if number is not None)

@@ -1,0 +1,119 @@
+"""One request to a page: who looks, where we are mounted, and how the answer is rendered."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from time import time_ns
+from typing import Any, Final
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from turntrace.panel.address import Address, local_path
+from turntrace.panel.assets import release
+from turntrace.panel.context import PanelContext
+from turntrace.panel.gate.role import Role, Viewer
+from turntrace.panel.templating import environment
+
+THEMES: Final = ("system", "light", "dark")
+THEME_COOKIE: Final = "turntrace_theme"
+STATE: Final = "turntrace.panel"
+
+
+@dataclass(frozen=True, slots=True)
+class MenuItem:
+    """An entry of the menu: its page (path below the mount), label and icon."""
+
+    page: str
+    label: str
+    icon: str
+    is_admin: bool = False
+
+
+MENU: Final = (
+    MenuItem("", "Overview", "overview"),
+    MenuItem("traces", "Traces", "traces"),
+    MenuItem("sessions", "Sessions", "sessions"),
+    MenuItem("users", "Users", "users"),
+    MenuItem("cost", "Cost", "cost"),
+    MenuItem("system", "System", "system"),
+    MenuItem("admin/api-key/list", "API keys", "key", is_admin=True),
+    MenuItem("admin/account/list", "People", "users", is_admin=True),
+    MenuItem("admin/price/list", "Prices", "price", is_admin=True),
+)
+
+
+@dataclass(slots=True)
+class Visit:
+    """A person's request. `numbering` numbers redaction placeholders alike all over the page."""
+
+    request: Request
+    context: PanelContext
+    viewer: Viewer
+    address: Address
+    form: Mapping[str, str] = field(default_factory=dict)
+    message: str | None = None
+    numbering: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def panel_title(self) -> str:
+        """The panel's title, a setting."""
+        return self.context.settings.panel_title
+
+    @property
+    def theme(self) -> str:
+        """`system`, `light` or `dark`, kept in a cookie."""
+        chosen = self.request.cookies.get(THEME_COOKIE, "system")
+        return chosen if chosen in THEMES else "system"
+
+    @property
+    def may_read(self) -> bool:
+        """Whether the person sees texts, not only numbers."""
+        return self.viewer.may(Role.READER)
+
+    @property
+    def may_score(self) -> bool:
+        """Whether the person may add scores."""
+        return self.viewer.may(Role.ANNOTATOR)
+
+    @property
+    def menu(self) -> tuple[MenuItem, ...]:
+        """The pages this person may open."""
+        return tuple(item for item in MENU if not item.is_admin or self.viewer.may(Role.ADMIN))
+
+    @property
+    def here(self) -> str:
+        """Path and query of this page."""
+        query = self.request.url.query
+        return f"{self.request.scope['path']}?{query}" if query else str(self.request.scope["path"])
+
+    @property
+    def now_us(self) -> int:
+        """The time now, microseconds since the epoch."""
+        return time_ns() // 1000
+
+    def asset(self, name: str) -> str:
+        """Address of a static file."""
+        return f"{self.address.root}/static/{release()}/{name}"
+
+    def render(self, template: str, *, code: int = HTTPStatus.OK, **values: Any) -> Response:
+        """A page. `section` (which menu entry is current) and `title` are among `values`."""
+        defaults: dict[str, Any] = {"visit": self, "section": None, "title": "", "custom": {}}
+        text = environment().get_template(template).render({**defaults, **values})
+        return HTMLResponse(text, status_code=code)
+
+    def back(self, default: str = "") -> Response:
+        """After a form was handled: to the page it names in `next`, if that is one of ours."""
+        target = local_path(self.form.get("next"), self.address.root) or self.address.to(default)
+        return RedirectResponse(target, status_code=HTTPStatus.SEE_OTHER)
+
+    def back_to(self, page: str, **params: str) -> Response:
+        """After a form was handled: to this page."""
+        return RedirectResponse(self.address.to(page, **params), status_code=HTTPStatus.SEE_OTHER)
+
+
+def visit_of(request: Request) -> Visit:
+    """The visit that the gate has let in."""
+    visit = request.scope[STATE]
+    assert isinstance(visit, Visit)
+    return visit

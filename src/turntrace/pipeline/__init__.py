@@ -1,0 +1,141 @@
+"""From fragments of turns to what is stored. The order of the stages stands in `Pipeline`, and only there. Pure.
+
+A stage is a callable of one `Work`; it fills in what the stages after it read.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from turntrace.pipeline.assemble import assemble
+from turntrace.pipeline.convert import convert
+from turntrace.pipeline.count import count_once
+from turntrace.pipeline.decode import decode
+from turntrace.pipeline.draft import Work
+from turntrace.pipeline.facts import FactTaker
+from turntrace.pipeline.identify import Identifier, Pseudonym
+from turntrace.pipeline.merge import merge
+from turntrace.pipeline.price import Pricer
+from turntrace.pipeline.record import amended, build, with_previews, without_content
+from turntrace.pipeline.sample import Sampler
+from turntrace.pipeline.summary import summarise
+from turntrace.pipeline.truncate import truncate
+from turntrace.records.batch import Worked
+from turntrace.records.fragment import Fragment
+from turntrace.records.trace import Trace
+from turntrace.settings import Settings
+
+log = logging.getLogger("turntrace.pipeline")
+
+Stage = Callable[[Work], None]
+
+
+class Redactor(Protocol):
+    """Takes personal data out of traces: the same traces in the same order, `redaction_failed` set."""
+
+    def redact(self, traces: Sequence[Trace]) -> list[Trace]: ...
+
+
+class Pipeline:
+    """Works on fragments, a batch at a time.
+
+    Args:
+        pricer: gives model calls their cost; none: the bundled price table alone.
+        redactor: may be left out only with `redaction=off`.
+        pseudonym: keyed function of a user id, needed with `identify=hash`.
+
+    Raises:
+        ValueError: the settings ask for a redactor or a pseudonym that was not given.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        pricer: Pricer | None = None,
+        redactor: Redactor | None = None,
+        pseudonym: Pseudonym | None = None,
+    ) -> None:
+        if redactor is None and settings.redaction != "off" and settings.content != "metadata":
+            raise ValueError(f"redaction={settings.redaction} needs a redactor")
+        self._content = settings.content
+        self._most_bytes = settings.max_field_bytes
+        self._keep_scopes = frozenset(settings.keep_scopes)
+        self._redactor = redactor if settings.redaction != "off" else None
+        self.pricer = pricer or Pricer()
+        self._stages: tuple[Stage, ...] = (
+            self._convert,
+            self._price,
+            Identifier(settings.identify, environment=settings.environment, pseudonym=pseudonym),
+            summarise,
+            FactTaker(settings.rollup_tags),
+            Sampler(settings.sample_rate, keep_slow_ms=settings.keep_slow_ms, keep_cost_usd=settings.keep_cost_usd),
+        )
+
+    def work(self, fragments: Sequence[Fragment]) -> list[Worked]:
+        """What is to be stored of each fragment, in the same order.
+
+        Texts are redacted for the whole batch at once, then cut, and previews are taken last: nothing of what is
+        stored was ever made from unredacted text.
+        """
+        works = [Work(fragment) for fragment in fragments]
+        for work in works:
+            for stage in self._stages:
+                stage(work)
+        traces = [build(work, with_content=work.is_kept and self._wants_content(work)) for work in works]
+        stored = [with_previews(truncate(trace, self._most_bytes)) for trace in self._redact(works, traces)]
+        return [_worked(work, trace) for work, trace in zip(works, stored, strict=True)]
+
+    def _convert(self, work: Work) -> None:
+        tree = assemble(work.fragment, self._keep_scopes)
+        work.drafts = count_once(tree, convert(tree))
+
+    def _price(self, work: Work) -> None:
+        for draft in work.drafts:
+            self.pricer.price(draft)
+
+    def _wants_content(self, work: Work) -> bool:
+        """A turn may ask for less than the setting keeps, never for more."""
+        return self._content != "metadata" and work.fragment.turn.content != "metadata"
+
+    def _redact(self, works: Sequence[Work], traces: list[Trace]) -> list[Trace]:
+        if self._redactor is None:
+            return traces
+        kept = [index for index, work in enumerate(works) if work.is_kept]
+        if not kept:
+            return traces
+        redacted = self._redacted([traces[index] for index in kept])
+        found = list(traces)
+        for index, trace in zip(kept, redacted, strict=True):
+            found[index] = trace
+        return found
+
+    def _redacted(self, traces: list[Trace]) -> list[Trace]:
+        """Fails closed: whatever goes wrong in a redactor, no unredacted text gets past it."""
+        assert self._redactor is not None
+        try:
+            redacted = self._redactor.redact(traces)
+            if [trace.id for trace in redacted] == [trace.id for trace in traces]:
+                return redacted
+            log.error("the redactor answered other traces than it was given: content withheld")
+        except Exception as error:
+            log.error("redaction failed, content withheld: %s", type(error).__name__)
+        return [_withheld(trace) for trace in traces]
+
+
+def _withheld(trace: Trace) -> Trace:
+    return replace(without_content(trace), redaction_failed=max(1, trace.redaction_failed))
+
+
+def _worked(work: Work, trace: Trace) -> Worked:
+    return Worked(
+        kind=work.fragment.kind,
+        trace=trace,
+        facts=work.facts,
+        is_kept=work.is_kept,
+        amended=amended(work.fragment),
+    )
+
+
+__all__ = ["Pipeline", "Pricer", "Redactor", "decode", "merge"]

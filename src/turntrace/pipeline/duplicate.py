@@ -1,0 +1,134 @@
+"""Second descriptions of one model call: a provider SDK's own span, and Logfire's second span of a stream."""
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any, Final
+
+from turntrace.pipeline.assemble import Tree
+from turntrace.pipeline.convert.value import mapping
+from turntrace.pipeline.draft import MODEL_CALLS, Draft
+from turntrace.records.fragment import RawSpan
+
+_SDK_SCOPE: Final = "com.anthropic.sdk."
+_STREAMED: Final = "streaming response from"
+# A trace of ten thousand spans is compared in its neighbourhoods, not everything with everything.
+_MOST_NEAR: Final = 64
+
+
+def drop_duplicates(tree: Tree, drafts: list[Draft]) -> set[str]:
+    """Ids of spans that describe a call already there; what the survivor lacks is copied to it."""
+    dropped: set[str] = set()
+    sdk_spans = [draft for draft in drafts if _is_sdk_span(draft)]
+    if sdk_spans:
+        near = _Neighbours(tree, drafts)
+        for draft in sdk_spans:
+            survivor = next((other for other in near.of(draft) if _is_same_call(other, draft)), None)
+            if survivor is not None:
+                _complete(survivor, draft)
+                dropped.add(draft.span.span_id)
+    return dropped | _merge_streams(drafts)
+
+
+def _is_sdk_span(draft: Draft) -> bool:
+    return (draft.span.scope or "").startswith(_SDK_SCOPE) and draft.type in MODEL_CALLS
+
+
+class _Neighbours:
+    """Model calls of other scopes that are ancestors or siblings of a span: the nearest ones, not all."""
+
+    def __init__(self, tree: Tree, drafts: list[Draft]) -> None:
+        self._tree = tree
+        calls = [draft for draft in drafts if draft.type in MODEL_CALLS and not _is_sdk_span(draft)]
+        self._calls = {draft.span.span_id: draft for draft in calls}
+        self._siblings: dict[str | None, list[Draft]] = {}
+        self._by_response: dict[tuple[str | None, str | None], list[Draft]] = {}
+        for draft in calls:
+            parent = tree.parents.get(draft.span.span_id)
+            self._siblings.setdefault(parent, []).append(draft)
+            self._by_response.setdefault((parent, _response_id(draft)), []).append(draft)
+
+    def of(self, draft: Draft) -> Iterator[Draft]:
+        """Ancestors from the nearest up, then siblings: those with the same response id first."""
+        for span_id in islice(self._tree.ancestors(draft.span.span_id), _MOST_NEAR):
+            if span_id in self._calls:
+                yield self._calls[span_id]
+        parent = self._tree.parents.get(draft.span.span_id)
+        response_id = _response_id(draft)
+        if response_id is not None:
+            yield from self._by_response.get((parent, response_id), ())
+        yield from islice(self._siblings.get(parent, ()), _MOST_NEAR)
+
+
+def _is_same_call(one: Draft, other: Draft) -> bool:
+    ids = _response_id(one), _response_id(other)
+    if ids[0] and ids[1]:
+        return ids[0] == ids[1]
+    models = {one.model, one.model_requested} & {other.model, other.model_requested} - {None}
+    return bool(models) and (_contains(one.span, other.span) or _contains(other.span, one.span))
+
+
+def _response_id(draft: Draft) -> str | None:
+    if draft.response_id:
+        return draft.response_id
+    found = mapping(draft.span.attributes.get("output.value")).get("id")
+    return found if isinstance(found, str) else None
+
+
+def _contains(outer: RawSpan, inner: RawSpan) -> bool:
+    if outer.duration_us is None or inner.duration_us is None:
+        return False
+    end = outer.started_at_us + outer.duration_us
+    return outer.started_at_us <= inner.started_at_us and inner.started_at_us + inner.duration_us <= end
+
+
+_COPIED: Final = (
+    *("ttft_us", "response_id", "service_tier", "model", "model_requested", "provider", "usage", "cost"),
+    *("input", "output", "session_id", "user_id", "prompt"),
+)
+
+
+def _complete(survivor: Draft, duplicate: Draft) -> None:
+    for name in _COPIED:
+        if getattr(survivor, name) is None:
+            setattr(survivor, name, getattr(duplicate, name))
+    for name in ("finish_reasons", "tool_calls", "tool_definitions"):
+        if not getattr(survivor, name):
+            setattr(survivor, name, getattr(duplicate, name))
+    status: Any = duplicate.metadata.get("http.response.status_code")
+    if status is not None:
+        survivor.metadata = {**survivor.metadata, "http.response.status_code": status}
+
+
+def _merge_streams(drafts: list[Draft]) -> set[str]:
+    """Logfire: a request span without output, and a later one of zero length that holds the answer."""
+    if not any(_is_stream_answer(draft) for draft in drafts):
+        return set()
+    waiting: dict[str | None, list[Draft]] = {}
+    dropped: set[str] = set()
+    for draft in drafts:
+        if draft.type not in MODEL_CALLS:
+            continue
+        requests = waiting.setdefault(draft.model_requested, [])
+        if not _is_stream_answer(draft):
+            if draft.output is None:
+                requests.append(draft)
+            continue
+        request = next((item for item in requests[: -_MOST_NEAR - 1 : -1] if item.input == draft.input), None)
+        if request is not None:
+            requests.remove(request)
+            _take_answer(request, draft)
+            dropped.add(draft.span.span_id)
+    return dropped
+
+
+def _take_answer(request: Draft, answer: Draft) -> None:
+    for name in ("output", "usage", "cost", "finish_reasons", "tool_calls", "response_id", "model"):
+        if getattr(answer, name):
+            setattr(request, name, getattr(answer, name))
+    request.duration_us = max(0, answer.started_at_us + (answer.duration_us or 0) - request.started_at_us)
+
+
+def _is_stream_answer(draft: Draft) -> bool:
+    template = draft.span.attributes.get("logfire.msg_template")
+    is_log = draft.span.attributes.get("logfire.span_type") == "log"
+    return is_log and isinstance(template, str) and template.startswith(_STREAMED)

@@ -1,0 +1,114 @@
+"""The timer: APScheduler in memory decides when, a lease in the database decides who, one row per slot how often.
+
+Every process of the application that works may run a scheduler; only the holder of the lease does anything.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from apscheduler.schedulers.background import BackgroundScheduler
+
+from turntrace.errors import NotFound, TurntraceError
+from turntrace.jobs.compact import compact
+from turntrace.storage import leases
+from turntrace.storage.database import Database
+
+log = logging.getLogger("turntrace.scheduler")
+
+LEASE: Final = "scheduler"
+LEASE_US: Final = 60_000_000
+RENEW_SECONDS: Final = 20.0
+
+Run = Callable[[Database], Mapping[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Something done every `interval_seconds`, once per slot over all processes and hosts."""
+
+    name: str
+    interval_seconds: int
+    run: Run
+    help: str
+
+
+JOBS: Final = (Job("compact", 60, compact, "Merge the deltas of the roll-ups."),)
+
+
+def job(name: str) -> Job:
+    """The job with this name.
+
+    Raises:
+        NotFound: there is none; the message names them all.
+    """
+    for found in JOBS:
+        if found.name == name:
+            return found
+    raise NotFound(f"there is no job {name!r}; there are {', '.join(each.name for each in JOBS)}")
+
+
+class Scheduler:
+    """Runs the jobs while this process holds the lease.
+
+    Args:
+        wall: Unix time in microseconds, for the slots.
+    """
+
+    def __init__(self, database: Database, *, wall: Callable[[], int] = lambda: time.time_ns() // 1000) -> None:
+        self._database, self._wall = database, wall
+        self._owner = leases.new_owner()
+        self._lease: leases.Lease | None = None
+        self._timer = BackgroundScheduler(timezone="UTC", job_defaults={"coalesce": True, "max_instances": 1})
+
+    def start(self) -> None:
+        """Begin; nothing runs before the lease is held."""
+        self._timer.add_job(self._keep_lease, "interval", seconds=RENEW_SECONDS, id="lease")
+        for each in JOBS:
+            self._timer.add_job(self._run_slot, "interval", seconds=each.interval_seconds, args=[each], id=each.name)
+        self._timer.start()
+
+    def stop(self) -> None:
+        """End without waiting for a running job, and leave the lease to others."""
+        if self._timer.running:
+            self._timer.shutdown(wait=False)
+        if self._lease is not None:
+            lease, self._lease = self._lease, None
+            try:
+                self._database.transact(leases.release, lease)
+            except TurntraceError:
+                log.info("the scheduler's lease could not be released; it runs out by itself")
+
+    def _keep_lease(self) -> bool:
+        try:
+            self._lease = self._database.transact(leases.acquire, LEASE, self._owner, ttl_us=LEASE_US)
+        except TurntraceError:
+            self._lease = None  # who cannot reach the database does not know whether it is still the leader
+        return self._lease is not None
+
+    def _run_slot(self, each: Job) -> None:
+        """Run a job for the present slot of time, unless somebody has."""
+        if not self._keep_lease() or self._lease is None:
+            return
+        length_us = each.interval_seconds * 1_000_000
+        now_us = self._wall()
+        slot_at_us = now_us - now_us % length_us
+        try:
+            run_id = self._database.transact(
+                leases.begin_run, self._lease, each.name, slot_at_us=slot_at_us, now_us=now_us
+            )
+            if run_id is not None:
+                self._finish(each, run_id)
+        except TurntraceError as error:
+            log.warning("the job %s did not run: %s", each.name, type(error).__name__)
+
+    def _finish(self, each: Job, run_id: int) -> None:
+        status, details = "done", {}
+        try:
+            details = dict(each.run(self._database))
+        except Exception as error:
+            status = "failed"
+            log.error("the job %s failed: %s", each.name, type(error).__name__)
+        self._database.transact(leases.finish_run, run_id, status=status, now_us=self._wall(), details=details)

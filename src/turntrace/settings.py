@@ -1,0 +1,345 @@
+"""Every setting: one frozen class, read from `TURNTRACE_*`. Nothing here touches disk, network or database."""
+
+import importlib
+import ipaddress
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass, field, fields
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final
+
+from turntrace.errors import SettingsError
+
+PREFIX: Final = "TURNTRACE_"
+_ENVIRONMENT_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}\Z")
+
+
+class Secret:
+    """A string that never shows itself: `reveal()` is the only way to the text."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """The text itself."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return "Secret('**********')"
+
+    __str__ = __repr__
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._text == self._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    def __bool__(self) -> bool:
+        return bool(self._text)
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        raise TypeError("a Secret is not pickled")
+
+
+def _setting(default: Any, help_text: str, **extra: Any) -> Any:
+    if isinstance(default, (dict, list)):
+        raise TypeError("settings have immutable defaults")
+    return field(default=default, metadata={"help": help_text, **extra})
+
+
+def _choice(default: str, help_text: str, *choices: str) -> Any:
+    return _setting(default, help_text, choices=choices)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Settings of one Turntrace. Unknown keys and unusable values raise `SettingsError`; secrets are not in `repr`."""
+
+    database_url: Secret | None = _setting(
+        None,
+        "SQLAlchemy URL of the database; none: our own `turntrace.db` (SQLite) in the working directory.",
+    )
+    spool_dir: str | None = _setting(
+        None, "Directory of the spool; none: the platform's state directory, then /var/tmp, then memory."
+    )
+    spool_max_bytes: int = _setting(1 << 30, "Bytes the spool of this application may take on disk.", minimum=1 << 20)
+    secret_key: Secret | None = _setting(
+        None, "Key material, 32 characters or more; several separated by commas: the first writes, all read."
+    )
+    worker: str = _choice("process", "Where turns are worked on.", "process", "thread", "external")
+    enabled: bool = _setting(True, "Kill switch: `0` makes every wrapper pass through.")
+    record: str = _setting(
+        "ai",
+        "Which requests become traces: `ai` (those with an observation), `all`, or comma-separated route patterns.",
+    )
+    exclude: tuple[str, ...] = _setting(
+        ("/health*", "/healthz", "/livez", "/readyz", "/metrics", "/static/*", "/favicon.ico"),
+        "Path patterns that never become traces.",
+    )
+    content: str = _choice("redacted", "What is kept of texts.", "redacted", "metadata", "full")
+    redaction: str = _choice("patterns", "How texts are redacted before storage.", "patterns", "ner", "off")
+    ner_model: str | None = _setting(None, "Import name of the spaCy model that `redaction=ner` uses.")
+    redaction_languages: tuple[str, ...] = _setting(("en",), "Languages of the redaction recognisers.")
+    phone_regions: tuple[str, ...] = _setting(("US", "GB", "DE"), "Regions whose phone numbers are recognised.")
+    sample_rate: float = _setting(
+        1.0, "Share of ordinary turns that is kept, 0..1; errors, slow and costly ones always."
+    )
+    keep_slow_ms: int = _setting(10_000, "Turns at least this long (ms) are always kept.", minimum=0)
+    keep_cost_usd: Decimal = _setting(Decimal("0.50"), "Turns at least this costly (USD) are always kept.")
+    retention_days: str = _setting(
+        "content=30,numbers=400", "Days that rows are kept: one number, or by kind `content=30,numbers=400`."
+    )
+    environment: str = _setting("default", "Name of the deployment environment (lower case, digits, - and _).")
+    release: str | None = _setting(None, "Release of the host; none: read from common CI variables.")
+    service_name: str | None = _setting(None, "Name of the host service; none: OTEL_SERVICE_NAME.")
+    trusted_context: str = _setting(
+        "all",
+        "Whose `traceparent` is continued: `all`, `none`, or comma-separated networks; baggage is believed from "
+        "named networks and loopback only.",
+    )
+    session_header: str = _setting("X-Session-Id", "Request header with the session id.")
+    session_cookie: str | None = _setting(None, "Cookie with the session id.")
+    session_query: str | None = _setting(None, "Query parameter with the session id.")
+    session_id: Callable[..., str | None] | None = _setting(
+        None,
+        "Callable (or `module:function`) that gives the session id of a request (ASGI scope or WSGI environ).",
+    )
+    user_id: Callable[..., str | None] | None = _setting(
+        None,
+        "Callable (or `module:function`) that gives the user id of a request (ASGI scope or WSGI environ).",
+    )
+    baggage_keys: tuple[str, ...] = _setting(
+        ("session.id",),
+        "Baggage entries that are read: any of session.id, user.id, feature, experiment, tags.",
+    )
+    propagate_hosts: tuple[str, ...] = _setting(
+        ("private",),
+        "Hosts that outgoing `baggage` goes to: names, networks, or `private` (loopback and private networks).",
+    )
+    response_headers: bool = _setting(True, "Whether answers carry X-Trace-Id and traceresponse.")
+    identify: str = _choice("plain", "How user ids are stored.", "plain", "hash", "none")
+    rollup_tags: tuple[str, ...] = _setting(
+        (), "Up to five tag keys (tags written `key:value`) that costs are kept by."
+    )
+    tracer_provider: str = _choice(
+        "auto",
+        "Whether `tt.instrument()` may set the global OTel tracer provider where the host has none.",
+        "auto",
+        "never",
+    )
+    thread_context: bool = _setting(True, "Whether threads and executors started inside a turn inherit it.")
+    keep_scopes: tuple[str, ...] = _setting(
+        (), "OTel instrumentation scopes whose spans are kept although they are noise."
+    )
+    prices_file: str | None = _setting(None, "JSON file of own prices, in the shape of `POST /prices`.")
+    panel_auth: Callable[..., Any] | None = _setting(
+        None,
+        "Callable (or `module:function`) that gives role (str) or {name, role} for a panel request, else None.",
+    )
+    panel_user: str | None = _setting(None, "Name of one panel account kept in the settings (role admin).")
+    panel_password: Secret | None = _setting(None, "Password of `panel_user`, 12 characters or more.")
+    panel_title: str = _setting("Turntrace", "Title shown on the panel.")
+    panel_url: str | None = _setting(None, "Public base URL of the panel, for links in notifications.")
+    cors_origins: tuple[str, ...] = _setting((), "Origins of front ends that may send scores with a `feedback` key.")
+    judge_allowed_hosts: tuple[str, ...] = _setting((), "Private hosts or networks that evaluators may call.")
+    max_field_bytes: int = _setting(
+        256 << 10, "Bytes of one text or JSON field; more is cut, head and tail kept.", minimum=1024
+    )
+    max_turn_bytes: int = _setting(
+        4 << 20, "Bytes of one turn; later fields are replaced by their length.", minimum=16 << 10
+    )
+    max_spans: int = _setting(2000, "Spans of one turn; later ones are counted only.", minimum=1)
+    max_received_bytes: int = _setting(
+        64 << 10, "Bytes kept of a streamed answer as the client was given it.", minimum=0
+    )
+    delta_ms: int = _setting(250, "A streaming turn is written to the spool at least this often (ms).", minimum=20)
+    shutdown_seconds: float = _setting(3.0, "Longest time a stop may take.")
+    poll_ms: int = _setting(200, "How often the worker looks at the spool (ms).", minimum=10)
+    batch_turns: int = _setting(256, "Turns in one database transaction at the most.", minimum=1)
+    redaction_seconds: float = _setting(2.0, "Longest time one text may take to redact; past it, it is withheld.")
+    log_level: str = _choice(
+        "warning",
+        "Level of the `turntrace` logger in the worker process.",
+        "debug",
+        "info",
+        "warning",
+        "error",
+    )
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            object.__setattr__(self, item.name, _coerce(item, getattr(self, item.name)))
+        _check(self)
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> "Settings":
+        """Settings from `TURNTRACE_*` variables; `overrides` win.
+
+        Raises:
+            SettingsError: a variable names no setting, or a value is unusable.
+        """
+        source = os.environ if environ is None else environ
+        known = {item.name for item in fields(cls)}
+        values: dict[str, Any] = {}
+        for name, text in source.items():
+            if not name.startswith(PREFIX) or name.startswith(_FOREIGN):
+                continue
+            key = name[len(PREFIX) :].lower()
+            if key not in known:
+                raise SettingsError(f"{name}: there is no such setting; known: {', '.join(sorted(known))}")
+            values[key] = text
+        return cls.of(**{**values, **overrides})
+
+    @classmethod
+    def of(cls, **values: Any) -> "Settings":
+        """Like the constructor, but an unknown key raises `SettingsError` with the known ones."""
+        known = {item.name for item in fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise SettingsError(f"unknown setting {', '.join(unknown)}; known: {', '.join(sorted(known))}")
+        return cls(**values)
+
+    def wire(self) -> dict[str, Any]:
+        """The settings as JSON values for the worker process, secrets in clear, callables left out.
+
+        `Settings.of(**wire)` is the way back. It belongs on a pipe to our own child and nowhere else.
+        """
+        found = {item.name: getattr(self, item.name) for item in fields(self) if item.name not in _CALLABLES}
+        return {name: _wired(value) for name, value in found.items() if value is not None}
+
+    def retention(self) -> dict[str, int]:
+        """Days by kind: keys `content` and `numbers`."""
+        return _retention(self.retention_days)
+
+
+# Variables under our prefix that are not settings: test and tool switches.
+_FOREIGN: Final = ("TURNTRACE_TEST_", "TURNTRACE_FAIL_POINTS")
+_CALLABLES: Final = frozenset({"session_id", "user_id", "panel_auth"})
+_SECRETS: Final = frozenset({"database_url", "secret_key", "panel_password"})
+_TRUE: Final = {
+    "1": True,
+    "true": True,
+    "yes": True,
+    "on": True,
+    "0": False,
+    "false": False,
+    "no": False,
+    "off": False,
+}
+
+
+def _wired(value: Any) -> Any:
+    if isinstance(value, Secret):
+        return value.reveal()
+    return str(value) if isinstance(value, Decimal) else value
+
+
+def _fail(name: str, what: str) -> SettingsError:
+    return SettingsError(f"{name}: {what} (setting {PREFIX}{name.upper()})")
+
+
+def _coerce(item: "Field[Any]", value: Any) -> Any:
+    """Bring a value (often text from the environment) to the type of its setting."""
+    name = item.name
+    if value is None or (value == "" and item.default is None):
+        return None
+    if name in _SECRETS:
+        return value if isinstance(value, Secret) else Secret(str(value))
+    if name in _CALLABLES:
+        return _load_callable(name, value)
+    if isinstance(item.default, bool):
+        return _bool(name, value)
+    if isinstance(item.default, tuple):
+        parts = value.split(",") if isinstance(value, str) else value
+        return tuple(part.strip() for part in parts if part.strip())
+    if isinstance(item.default, (int, float, Decimal)):
+        return _number(item, value)
+    return _text(item, value)
+
+
+def _bool(name: str, value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    try:
+        return _TRUE[str(value).strip().lower()]
+    except KeyError:
+        raise _fail(name, f"expected 1/0, true/false, yes/no or on/off, got {value!r}") from None
+
+
+def _number(item: "Field[Any]", value: Any) -> Any:
+    kind: Callable[[str], Any] = type(item.default)
+    try:
+        number = kind(str(value).strip())
+    except (ValueError, InvalidOperation):
+        raise _fail(item.name, f"expected a number, got {value!r}") from None
+    if not number == number or number < item.metadata.get("minimum", 0):
+        raise _fail(item.name, f"must be at least {item.metadata.get('minimum', 0)}, got {value!r}")
+    return number
+
+
+def _text(item: "Field[Any]", value: Any) -> str:
+    text = str(value).strip()
+    choices = item.metadata.get("choices")
+    if choices and text not in choices:
+        raise _fail(item.name, f"expected one of {', '.join(choices)}, got {text!r}")
+    return text
+
+
+def _load_callable(name: str, value: Any) -> Callable[..., Any]:
+    if callable(value):
+        return value  # type: ignore[no-any-return]
+    module, _, attribute = str(value).partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise _fail(name, f"cannot import {value!r}; write `module:function`") from error
+    if not callable(found):
+        raise _fail(name, f"{value!r} is not callable")
+    return found  # type: ignore[no-any-return]
+
+
+def _retention(text: str) -> dict[str, int]:
+    if text.isdigit():
+        return {"content": int(text), "numbers": int(text)}
+    days = {"content": 30, "numbers": 400}
+    for part in text.split(","):
+        kind, _, number = part.partition("=")
+        if kind.strip() not in days or not number.strip().isdigit():
+            raise _fail("retention_days", f"expected a number or `content=30,numbers=400`, got {text!r}")
+        days[kind.strip()] = int(number)
+    return days
+
+
+def _check(settings: Settings) -> None:
+    """Rules between settings, and forms that types cannot tell."""
+    if settings.secret_key and any(len(key) < 32 for key in settings.secret_key.reveal().split(",")):
+        raise _fail("secret_key", "each key needs 32 characters or more")
+    if settings.content == "full" and settings.redaction != "off":
+        raise _fail("content", "`full` stores unredacted text and needs redaction=off set by hand as well")
+    if settings.redaction == "ner" and not settings.ner_model:
+        raise _fail("ner_model", "redaction=ner needs the import name of a spaCy model")
+    if not 0 <= settings.sample_rate <= 1:
+        raise _fail("sample_rate", f"expected 0..1, got {settings.sample_rate}")
+    if not _ENVIRONMENT_NAME.match(settings.environment) or settings.environment.startswith("turntrace"):
+        raise _fail("environment", "lower case letters, digits, - and _, at most 40, not beginning with turntrace")
+    if len(settings.rollup_tags) > 5:
+        raise _fail("rollup_tags", "at most five keys")
+    if settings.panel_password and len(settings.panel_password.reveal()) < 12:
+        raise _fail("panel_password", "needs 12 characters or more")
+    if bool(settings.panel_user) != bool(settings.panel_password):
+        raise _fail("panel_user", "panel_user and panel_password go together")
+    _retention(settings.retention_days)
+    if settings.trusted_context not in ("all", "none"):
+        _networks("trusted_context", settings.trusted_context.split(","))
+
+
+def _networks(name: str, parts: list[str]) -> None:
+    for part in parts:
+        try:
+            ipaddress.ip_network(part.strip(), strict=False)
+        except ValueError:
+            raise _fail(name, f"expected all, none or networks such as 10.0.0.0/8, got {part.strip()!r}") from None

@@ -1,0 +1,1 @@
+"""Tables, the few writes, and the queries. Knows SQL; knows no pipeline, web or scheduler."""

@@ -1,0 +1,100 @@
+"""One batch of the worker in one short transaction: rows, sums, loss counts and progress marks, or none of them.
+
+The same frames again change nothing: marks guard whole frames, and a turn that has ended is not counted again.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Final
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DataError, IntegrityError
+
+from turntrace.failpoint import reach
+from turntrace.records.batch import Batch
+from turntrace.storage import losses, marks, scores, tombstones
+from turntrace.storage.database import Database
+from turntrace.storage.pace import Pace, Stopwatch
+from turntrace.storage.turns import Prepared, TurnWriter
+
+_CONFLICTS: Final = 3  # tries after another worker stored the same turn at the same moment
+
+
+def write_batch(database: Database, batch: Batch, *, now_us: int) -> None:
+    """Store a batch.
+
+    In a host's SQLite file it is split into transactions of about 10 ms, the marks in the last: a crash between two
+    repeats turns, which changes nothing.
+
+    Raises:
+        DatabaseUnavailable, SchemaOutOfDate: nothing is stored of the (last) transaction; try again later.
+        ReceivedMeanwhile: another worker stored spans of a turn received over OTLP: nothing is stored, make it anew.
+        Exception: the database refuses a row for what is in it.
+    """
+    prepared = [Prepared.of(worked, now_us) for worked in batch.worked]
+    if not database.is_guest:
+        _write(database, batch, prepared, now_us)
+        return
+    for part, turns, is_last in _parts(database.pace, batch, prepared):
+        with Stopwatch() as watch:
+            _write(database, part, turns, now_us)
+        if turns:
+            database.pace.learn(len(turns), watch.seconds)
+        if not is_last:
+            time.sleep(watch.seconds)  # as long for the host's writers as for us
+
+
+def _parts(pace: Pace, batch: Batch, prepared: Sequence[Prepared]) -> Iterator[tuple[Batch, Sequence[Prepared], bool]]:
+    """The turns a few at a time; whatever is no turn goes with the last ones."""
+    start = 0
+    while len(prepared) - start > pace.items:
+        end = start + pace.items
+        yield Batch(), prepared[start:end], False
+        start = end
+    yield replace(batch, worked=()), prepared[start:], True
+
+
+def _write(database: Database, batch: Batch, prepared: Sequence[Prepared], now_us: int) -> None:
+    clean, conflicts = False, 0
+    while True:
+        try:
+            database.transact(_store, batch, prepared, now_us, clean)
+            return
+        except IntegrityError:
+            conflicts += 1
+            if conflicts > _CONFLICTS:
+                raise
+        except (DataError, UnicodeError, OverflowError, ValueError):
+            if clean:
+                raise
+            clean = True
+
+
+def _store(connection: Connection, batch: Batch, prepared: Sequence[Prepared], now_us: int, clean: bool) -> None:
+    """The transaction."""
+    digest_key = tombstones.take_fence(connection)
+    if marks.are_reached(connection, batch.marks):
+        return  # an earlier try was committed, and only the answer was lost
+    reach("storage.after_fence")
+    writer = TurnWriter(connection, now_us, clean)
+    writer.sort(prepared, digest_key)
+    writer.store_received(batch.waiting)
+    writer.store_turns()
+    reach("storage.after_turns")
+    writer.store_late()
+    reach("storage.after_late")
+    writer.sessions.store(connection, is_cleaned=clean)
+    writer.rollup.append(connection, is_cleaned=clean)
+    reach("storage.after_rollups")
+    scores.store(connection, batch.scores, now_us=now_us)
+    if prepared:
+        scores.adopt(connection, (item.worked.trace.trace_id for item in prepared), now_us=now_us)
+    changes = Counter(batch.loss)
+    changes.update(writer.counts.changes)
+    losses.append(connection, changes, now_us=now_us)
+    losses.store_processes(connection, batch.processes)
+    reach("storage.after_loss")
+    marks.advance(connection, batch.marks, now_us=now_us)
+    reach("storage.before_commit")

@@ -1,0 +1,37 @@
+"""Opaque cursors of keyset pagination: base64 of the last row's position."""
+
+import base64
+import binascii
+import json
+from typing import Final
+
+from turntrace.errors import InvalidInput
+
+MAX_LIMIT: Final = 1000
+DEFAULT_LIMIT: Final = 50
+
+Position = tuple[int, str]
+
+
+def encode(at_us: int, key: str) -> str:
+    """The cursor of the row whose time is `at_us` (microseconds) and whose key is `key`."""
+    text = json.dumps([at_us, key], separators=(",", ":"))
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def decode(cursor: str | None) -> Position | None:
+    """The position a cursor stands for; None for None.
+
+    Raises:
+        InvalidInput: the text is not a cursor of ours.
+    """
+    if cursor is None:
+        return None
+    try:
+        padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
+        at_us, key = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+    except (binascii.Error, UnicodeError, ValueError, TypeError, RecursionError):
+        raise InvalidInput("cursor: use `next_cursor` of the page before, unchanged", field="cursor") from None
+    if type(at_us) is not int or not isinstance(key, str) or not -(2**63) <= at_us < 2**63 or len(key) > 1000:
+        raise InvalidInput("cursor: use `next_cursor` of the page before, unchanged", field="cursor")
+    return at_us, key

@@ -1,0 +1,83 @@
+"""Every table of Turntrace, as Core tables; the row classes stand in the modules, one noun a file.
+
+`metadata` is our own, apart from `SQLModel.metadata`. The migrations build what stands here, and a test compares.
+"""
+
+from turntrace.storage.tables.alert import alert, alert_rule, probe
+from turntrace.storage.tables.column import PREFIX, Row, metadata
+from turntrace.storage.tables.dataset import dataset, dataset_item, experiment, experiment_run, run_item
+from turntrace.storage.tables.erasure import erasure, fence, tombstone
+from turntrace.storage.tables.people import (
+    account,
+    api_key,
+    audit,
+    login_attempt,
+    panel_session,
+    price,
+    saved_view,
+)
+from turntrace.storage.tables.progress import job_run, lease, loss, process, segment, setting
+from turntrace.storage.tables.prompt import prompt, prompt_label, prompt_version
+from turntrace.storage.tables.quality import (
+    annotation_queue,
+    budget,
+    comment,
+    evaluation,
+    evaluator,
+    evaluator_version,
+    queue_item,
+)
+from turntrace.storage.tables.rollup import histogram, rollup
+from turntrace.storage.tables.trace import content, observation, received, sampled, score, session, trace
+
+VERSION_TABLE = PREFIX + "alembic_version"
+
+__all__ = [
+    "PREFIX",
+    "VERSION_TABLE",
+    "Row",
+    "account",
+    "alert",
+    "alert_rule",
+    "annotation_queue",
+    "api_key",
+    "audit",
+    "budget",
+    "comment",
+    "content",
+    "dataset",
+    "dataset_item",
+    "erasure",
+    "evaluation",
+    "evaluator",
+    "evaluator_version",
+    "experiment",
+    "experiment_run",
+    "fence",
+    "histogram",
+    "job_run",
+    "lease",
+    "login_attempt",
+    "loss",
+    "metadata",
+    "observation",
+    "panel_session",
+    "price",
+    "probe",
+    "process",
+    "prompt",
+    "prompt_label",
+    "prompt_version",
+    "queue_item",
+    "received",
+    "rollup",
+    "run_item",
+    "sampled",
+    "saved_view",
+    "score",
+    "segment",
+    "session",
+    "setting",
+    "tombstone",
+    "trace",
+]

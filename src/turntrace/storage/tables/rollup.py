@@ -1,0 +1,102 @@
+"""Roll-ups: sums by time and dimension, and histograms. Append-only deltas, merged by one elected compactor.
+
+Readers always sum: a key may have several rows, compacted or not. What is kept by hour is kept by day too, but only the
+compactor writes days: those of a day are the sum of its compacted hours, so that a reader of whole days takes day rows
+and the hours that are not compacted yet, and writers append one row for both.
+"""
+
+from typing import Final
+
+from sqlalchemy import String
+
+from turntrace.storage.tables import length
+from turntrace.storage.tables.column import (
+    Count,
+    Flag,
+    Instant,
+    LongText,
+    Nano,
+    Row,
+    Serial,
+    Word,
+    column,
+    index,
+    options,
+    table,
+)
+
+
+class RollupRow(Row, table=True):
+    """Sums of one bucket of time.
+
+    `grain` is `minute`, `hour` or `day`; `at_us` the start of the bucket (UTC). `dimension` "" is the base: by model,
+    provider, feature and environment, kept by hour and day, and by minute for 48 hours. A marginal (`user`, `session`:
+    by day only; `route`, `release`, `prompt`, `experiment`, `tag`: by hour and day) has its value in `value` (a tag as
+    "key:value", a prompt as "name@version") and is kept by model and environment: `provider` and `feature` are "".
+    Turns are counted in rows with model "", calls in rows with the model's name. Every row is one price version and
+    service tier.
+    """
+
+    __table_args__ = options(
+        index("rollup_at", "dimension", "grain", "is_compacted", "at_us"),
+        index("rollup_value", "dimension", "value", "at_us"),
+        index("rollup_delta", "is_compacted", "id"),
+    )
+
+    id: int = column(Serial, primary_key=True, autoincrement=True)
+    is_compacted: bool = column(Flag)
+    grain: str = column(Word)
+    at_us: int = column(Instant)
+    dimension: str = column(Word)
+    value: str = column(String(length.NAME))
+    model: str = column(String(length.MODEL))
+    provider: str = column(String(length.PROVIDER))
+    feature: str = column(String(length.FEATURE))
+    environment: str = column(String(length.ENVIRONMENT))
+    price_version: str = column(String(length.PRICE_VERSION))
+    tier: str = column(String(length.TIER))
+    turns: int = column(Count)
+    calls: int = column(Count)
+    errors: int = column(Count)
+    unpriced: int = column(Count)
+    input_tokens: int = column(Count)
+    output_tokens: int = column(Count)
+    cache_read_tokens: int = column(Count)
+    cache_write_tokens: int = column(Count)
+    reasoning_tokens: int = column(Count)
+    cost_input_nano: int = column(Nano)
+    cost_output_nano: int = column(Nano)
+    cost_total_nano: int = column(Nano)
+    duration_us: int = column(Count)
+    duration_count: int = column(Count)
+    ttft_us: int = column(Count)
+    ttft_count: int = column(Count)
+
+
+class HistogramRow(Row, table=True):
+    """How many lengths fell into each 1 % log bucket, by hour and day (`grain`, `at_us` as in roll-ups).
+
+    `metric` is `duration` or `ttft` (first byte) of turns, by feature and environment; `call_duration` or `call_ttft`
+    of model calls, by model and environment. What a metric is not kept by is "". `counts` is the text of
+    `storage.histograms.packed`: bucket b holds lengths of about `storage.histograms.middle_us(b)`, ± 1 %. One row holds
+    all its buckets: a row a bucket would be thirty times the rows to write and to read.
+    """
+
+    __table_args__ = options(
+        index("histogram_at", "metric", "grain", "is_compacted", "at_us"),
+        index("histogram_delta", "is_compacted", "id"),
+    )
+
+    id: int = column(Serial, primary_key=True, autoincrement=True)
+    is_compacted: bool = column(Flag)
+    grain: str = column(Word)
+    at_us: int = column(Instant)
+    metric: str = column(Word)
+    model: str = column(String(length.MODEL))
+    feature: str = column(String(length.FEATURE))
+    environment: str = column(String(length.ENVIRONMENT))
+    counts: str = column(LongText)
+
+
+rollup: Final = table(RollupRow)
+histogram: Final = table(HistogramRow)

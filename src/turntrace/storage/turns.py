@@ -1,0 +1,322 @@
+"""What becomes of every fragment of a batch: stored, replaced, left out, joined to its turn, refused, or nothing."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from sqlalchemy import Connection, select
+
+from turntrace.records.batch import Reception, Worked
+from turntrace.records.fragment import FrameKind
+from turntrace.storage import bulk, content, late, narrow, received, tables, tombstones
+from turntrace.storage.queries.row import to_observation, to_trace
+from turntrace.storage.rollups import Rollup
+from turntrace.storage.sessions import SessionTotals
+
+# Flags of a turn whose late fragment came before its END: not yet counted as stored, or counted by its START.
+LATE_UNCOUNTED: Final = "late_first"
+LATE_COUNTED: Final = "late_early"
+
+ACCEPTED: Final = "accepted"  # in the loss log: turns that no process counted
+_t = tables.trace.c
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A fragment with its rows, made before any lock is taken."""
+
+    worked: Worked
+    trace: bulk.Values = ()
+    observations: tuple[bulk.Values, ...] = ()
+    content: bulk.Values | None = None
+
+    @classmethod
+    def of(cls, worked: Worked, now_us: int) -> "Prepared":
+        if worked.kind is FrameKind.AMEND or not worked.is_kept:
+            return cls(worked)
+        return cls.whole(worked, is_final=_is_end(worked), now_us=now_us)
+
+    @classmethod
+    def whole(cls, worked: Worked, *, is_final: bool, now_us: int) -> "Prepared":
+        trace = worked.trace
+        return cls(
+            worked,
+            narrow.trace_row(trace, is_final=is_final, now_us=now_us),
+            tuple(narrow.observation_row(observation, trace) for observation in trace.observations),
+            late.content_row(trace.id, content.pack(content.of_trace(trace))),
+        )
+
+    @property
+    def id(self) -> str:
+        return self.worked.trace.id
+
+
+def _is_end(worked: Worked) -> bool:
+    return worked.kind not in (FrameKind.START, FrameKind.DELTA, FrameKind.AMEND)
+
+
+@dataclass(slots=True)
+class Counts:
+    """Changes of the loss balance."""
+
+    changes: Counter[str] = field(default_factory=Counter)
+
+    def add(self, reason: str, n: int = 1) -> None:
+        self.changes[reason] += n
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the tables have of a turn."""
+
+    is_final: bool
+    flags: str | None = None
+
+    @property
+    def has_late(self) -> bool:
+        return bool(self.flags) and (LATE_UNCOUNTED in self.flags or LATE_COUNTED in self.flags)  # type: ignore[operator]
+
+    @property
+    def is_counted(self) -> bool:
+        return not (self.flags and LATE_UNCOUNTED in self.flags)
+
+
+class TurnWriter:
+    """Decides what becomes of every fragment, then writes all of one kind at once."""
+
+    def __init__(self, connection: Connection, now_us: int, clean: bool) -> None:
+        self._connection, self._now_us, self._clean = connection, now_us, clean
+        self.rollup, self.sessions, self.counts = Rollup(), SessionTotals(), Counts()
+        self._known: dict[str, _Known] = {}
+        self._sampled: set[str] = set()
+        self._insert: dict[str, Prepared] = {}
+        self._remove: set[str] = set()
+        self._leave_out: dict[str, int] = {}
+        self._late: list[Worked] = []
+        self._keep_after_all: set[str] = set()
+        self._receptions: list[Reception] = []
+
+    def sort(self, prepared: Sequence[Prepared], digest_key: str) -> None:
+        """Decide by what the tables have: insert, replace, leave out, join, or nothing."""
+        if not prepared:
+            return
+        ids = {item.id for item in prepared}
+        refused = tombstones.find_refused(self._connection, (item.worked.trace for item in prepared), digest_key)
+        self._look_up(ids)
+        if refused:
+            self._refuse(refused, prepared)
+        wanted = [item for item in prepared if item.id not in refused]
+        for item in _in_order(wanted):
+            self._decide(item)
+        self._receptions = [item.worked.reception for item in wanted if item.worked.reception is not None]
+
+    def _look_up(self, ids: set[str]) -> None:
+        columns = (_t.id, _t.is_final, _t.flags)
+        for row in self._connection.execute(select(*columns).where(_t.id.in_(ids))):
+            self._known[row[0]] = _Known(bool(row[1]), row[2])
+        sampled = tables.sampled.c
+        if len(self._known) < len(ids):
+            rows = self._connection.execute(select(sampled.turn_id).where(sampled.turn_id.in_(ids)))
+            self._sampled.update(row[0] for row in rows)
+
+    def _refuse(self, refused: tombstones.Refused, prepared: Iterable[Prepared]) -> None:
+        """Nothing of an erased turn is stored; what a running or late one had left goes."""
+        received.forget(self._connection, refused.known | refused.new)
+        for item in prepared:
+            if item.worked.kind is FrameKind.OTLP and item.id in refused.new and not self._has(item.id):
+                self.counts.add(ACCEPTED)
+        for turn_id in refused.new:
+            known = self._known.get(turn_id)
+            if known is not None and known.is_counted:
+                self.counts.add("stored", -1)
+            if turn_id in self._sampled:
+                self.counts.add("sampled", -1)
+            self.counts.add("erased")
+            if known is not None and known.is_final:
+                self._take_back(turn_id)
+        self._remove |= {turn_id for turn_id in refused.new if turn_id in self._known}
+        rows = (tombstones.Row(tombstones.TURN, turn_id, None) for turn_id in sorted(refused.new))
+        tombstones.add(self._connection, rows, now_us=self._now_us)
+
+    def _has(self, turn_id: str) -> bool:
+        return turn_id in self._known or turn_id in self._sampled
+
+    def _take_back(self, turn_id: str) -> None:
+        """A stored turn turns out to be an erased subject's: its session loses it. Sums without names stay."""
+        turn = late.load(self._connection, {turn_id}, with_content=set())[turn_id]
+        self.sessions.add_row(turn.row, -1)
+
+    def _decide(self, item: Prepared) -> None:
+        worked = item.worked
+        known = self._known.get(item.id)
+        if worked.kind is FrameKind.AMEND:
+            self._decide_late(item, known)
+        elif worked.kind is FrameKind.OTLP:
+            self._decide_received(item)
+        elif item.id in self._sampled or item.id in self._leave_out or (known is not None and known.is_final):
+            return  # delivered before
+        elif not _is_end(worked):
+            self._show(item, known)
+        elif worked.is_kept:
+            self._keep(item, known)
+        else:
+            self._sample_out(item, known)
+
+    def _decide_received(self, item: Prepared) -> None:
+        """All that was received of a turn, in place of what was stored of it before: only the difference counts."""
+        if not self._has(item.id):
+            # No capturing process counts what comes over OTLP: which frame is a turn's first shows only here.
+            self.counts.add(ACCEPTED)
+        elif item.id in self._known:
+            self._take_out(item.worked)
+        else:
+            self._sampled.discard(item.id)
+            self._keep_after_all.add(item.id)
+            self.counts.add("sampled", -1)
+            for fact in item.worked.counted:
+                self.rollup.add(fact, -1)
+        if item.worked.is_kept:
+            self._keep(item, None)
+        else:
+            self._sample_out(item, None)
+
+    def _take_out(self, worked: Worked) -> None:
+        """What a stored turn has added to sums and sessions is taken back, and its rows go."""
+        turn_id = worked.trace.id
+        self._remove.add(turn_id)
+        self.counts.add("stored", -1)
+        turn, facts = late.counted(self._connection, worked, self.rollup)
+        for fact in facts:
+            self.rollup.add(fact, -1)
+        self.sessions.add_row(turn.row, -1)
+        del self._known[turn_id]
+
+    def _show(self, item: Prepared, known: _Known | None) -> None:
+        """A running turn: its rows so far replace the earlier ones."""
+        if known is not None and known.has_late:
+            return
+        if known is None:
+            self.counts.add("stored")
+        else:
+            self._remove.add(item.id)
+        self._insert[item.id] = item
+        self._known[item.id] = _Known(False)
+
+    def _keep(self, item: Prepared, known: _Known | None) -> None:
+        if known is None or not known.is_counted:
+            self.counts.add("stored")
+        if known is not None:
+            if known.has_late:
+                self._late.append(self._as_late(item))
+            self._remove.add(item.id)
+        self._insert[item.id] = item
+        self._known[item.id] = _Known(True)
+        self._count(item.worked)
+        self.sessions.add_trace(item.worked.trace)
+
+    def _sample_out(self, item: Prepared, known: _Known | None) -> None:
+        if known is not None:
+            self._remove.add(item.id)
+            self._insert.pop(item.id, None)
+            del self._known[item.id]
+            if known.is_counted:
+                self.counts.add("stored", -1)
+        self._leave_out[item.id] = item.worked.trace.started_at_us
+        self.counts.add("sampled")
+        self._count(item.worked)
+
+    def _count(self, worked: Worked) -> None:
+        for fact in worked.facts:
+            self.rollup.add(fact)
+
+    def _decide_late(self, item: Prepared, known: _Known | None) -> None:
+        worked = item.worked
+        if item.id in self._sampled or item.id in self._leave_out:
+            self._count(worked)
+        elif known is None:
+            self._insert_early(worked)
+        elif known.is_final:
+            self._late.append(worked)
+        else:
+            flagged = replace(worked.trace, flags=(*worked.trace.flags, LATE_COUNTED))
+            self._late.append(replace(worked, trace=flagged, amended=frozenset()))
+
+    def _insert_early(self, worked: Worked) -> None:
+        """A late fragment before its turn: kept as a running turn, and joined when the END comes."""
+        flags = (*worked.trace.flags, LATE_UNCOUNTED)
+        trace = replace(worked.trace, outcome="in_progress", flags=flags)
+        early = Prepared.whole(replace(worked, trace=trace), is_final=False, now_us=self._now_us)
+        self._insert[trace.id] = early
+        self._known[trace.id] = _Known(False, LATE_UNCOUNTED)
+
+    def _as_late(self, item: Prepared) -> Worked:
+        """What came before the END of a turn, as a late fragment to join it; it only adds, the END's fields win."""
+        if item.id in self._insert:
+            return replace(self._insert[item.id].worked, amended=frozenset())
+        stored = self._connection.execute(select(tables.trace).where(_t.id == item.id)).mappings().one()
+        o = tables.observation.c
+        rows = self._connection.execute(select(tables.observation).where(o.turn_id == item.id)).mappings()
+        trace = replace(to_trace(stored), observations=tuple(to_observation(row, stored) for row in rows))
+        c = tables.content.c
+        blob = self._connection.execute(select(c.codec, c.data).where(c.turn_id == item.id)).first()
+        if blob is not None:
+            trace = content.filled_trace(trace, content.unpack(blob.codec, blob.data))
+        flags = tuple(flag for flag in trace.flags if flag not in (LATE_COUNTED, LATE_UNCOUNTED))
+        return Worked(kind=FrameKind.AMEND, trace=replace(trace, flags=flags))
+
+    def store_turns(self) -> None:
+        """Rows of whole turns."""
+        self._delete(self._remove)
+        turns = [*self._insert.values()]
+        self._put(tables.trace, [item.trace for item in turns])
+        self._put(tables.observation, [row for item in turns for row in item.observations])
+        bulk.insert_rows(self._connection, tables.content, [item.content for item in turns if item.content])
+        bulk.delete_keys(self._connection, tables.sampled, "turn_id", sorted(self._keep_after_all))
+        if self._leave_out:
+            statement = bulk.insert_missing(self._connection.dialect.name, tables.sampled)
+            rows = [{"turn_id": turn_id, "at_us": at_us} for turn_id, at_us in sorted(self._leave_out.items())]
+            self._connection.execute(statement, rows)
+
+    def store_received(self, waiting: Iterable[Reception]) -> None:
+        """What the turns were made from, and what waits for its turn.
+
+        Raises:
+            ReceivedMeanwhile: another worker was faster.
+        """
+        received.store(self._connection, (*self._receptions, *waiting), now_us=self._now_us)
+
+    def _delete(self, turn_ids: Iterable[str]) -> None:
+        found = sorted(turn_ids)
+        for table, column in ((tables.trace, "id"), (tables.observation, "turn_id"), (tables.content, "turn_id")):
+            bulk.delete_keys(self._connection, table, column, found)
+
+    def _put(self, table: Any, rows: Sequence[bulk.Values]) -> None:
+        late.insert(self._connection, table, rows, clean=self._clean)
+
+    def store_late(self) -> None:
+        """Late fragments join their turns, those of this very batch included."""
+        if self._late:
+            late.apply(
+                self._connection,
+                self._late,
+                rollup=self.rollup,
+                sessions=self.sessions,
+                clean=self._clean,
+                now_us=self._now_us,
+            )
+
+
+def _in_order(prepared: Sequence[Prepared]) -> Iterator[Prepared]:
+    """Whole turns first, of each only its END or its latest state, then what joins them, in the order of arrival."""
+    whole: dict[str, Prepared] = {}
+    for item in prepared:
+        if item.worked.kind is FrameKind.AMEND:
+            continue
+        earlier = whole.get(item.id)
+        if earlier is None or not _is_end(earlier.worked):
+            whole[item.id] = item
+    yield from whole.values()
+    for item in prepared:
+        if item.worked.kind is FrameKind.AMEND:
+            yield item

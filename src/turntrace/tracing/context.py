@@ -1,0 +1,168 @@
+"""Which turn is current: one context variable, set once per turn; and recording switched off for a while.
+
+A turn's pointer is never set again per chunk or thread, the turn itself is changed: a variable that is set inside a
+thread pool or a generator is lost to everyone else.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import Context as Bindings
+from contextvars import ContextVar, copy_context
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from opentelemetry import context as otel
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.environment_variables import OTEL_PYTHON_TRACER_PROVIDER
+from opentelemetry.trace import SpanContext
+
+if TYPE_CHECKING:
+    from turntrace.tracing.turn import Turn
+
+
+class _Suspended:
+    """Stands in the variable where nothing is to be recorded."""
+
+
+_SUSPENDED: Final = _Suspended()
+# OpenTelemetry's key of the current span, learnt from what its public function does.
+_SPAN_KEY: Final = next(iter(trace.set_span_in_context(trace.INVALID_SPAN, Context())))
+_NO_PROVIDER: Final = trace.ProxyTracerProvider()
+# Without the variable that tells it cheaply, the public function is always asked.
+_IS_PROVIDER_NAMED: Final = OTEL_PYTHON_TRACER_PROVIDER in os.environ or "_TRACER_PROVIDER" not in vars(trace)
+_variable: Final[ContextVar["Turn | _Suspended | None"]] = ContextVar("turntrace.turn", default=None)
+
+
+def _fast_access() -> tuple[Callable[[], Context], Callable[[Context], object]]:
+    """How OpenTelemetry's current context is read and set: past its functions, straight at the variable behind them.
+
+    The variable is the one in which `attach` leaves its argument. Where there is none, or one without a default, the
+    functions themselves.
+    """
+    mark, bindings = Context({_SPAN_KEY: None}), copy_context()
+    bindings.run(otel.attach, mark)
+    try:
+        variable = next(variable for variable, value in bindings.items() if value is mark)
+        Bindings().run(variable.get)
+    except (StopIteration, LookupError):
+        return otel.get_current, otel.attach
+    return variable.get, variable.set
+
+
+get_current, attach = _fast_access()
+
+
+class Activation(NamedTuple):
+    """What `deactivate` puts back."""
+
+    turn: "Turn"
+    previous: "Turn | _Suspended | None"
+    previous_context: Context
+    own_context: Context | None
+
+
+def current_turn() -> "Turn | None":
+    """The turn that this code belongs to.
+
+    Where only OpenTelemetry's context was carried into a thread, its current span leads to the turn.
+    """
+    turn = _variable.get()
+    if turn is None:
+        turn = getattr(current_span(), "turn", None)
+    if turn is None or turn is _SUSPENDED or (turn.is_finished and turn.is_stale()):  # type: ignore[union-attr]
+        return None
+    return turn  # type: ignore[return-value]
+
+
+def current_span(context: Context | None = None) -> trace.Span:
+    """OpenTelemetry's current span; the same as `trace.get_current_span`, at a third of its price."""
+    span = (get_current() if context is None else context).get(_SPAN_KEY)
+    return trace.INVALID_SPAN if span is None else span  # type: ignore[return-value]
+
+
+def with_span(span: trace.Span, context: Context) -> Context:
+    """`context` with `span` as the current one."""
+    if len(context) == (_SPAN_KEY in context):  # nothing else in it: half the price of a copy
+        return Context(((_SPAN_KEY, span),))
+    return Context({**context, _SPAN_KEY: span})
+
+
+def is_suspended() -> bool:
+    """Whether recording is off here."""
+    return _variable.get() is _SUSPENDED
+
+
+@contextmanager
+def suspended() -> Iterator[None]:
+    """Record nothing inside, neither into the current turn nor as turns of its own; tasks started inside inherit it."""
+    previous = _variable.get()
+    _variable.set(_SUSPENDED)
+    try:
+        yield
+    finally:
+        _variable.set(previous)
+
+
+def activate(turn: "Turn") -> Activation:
+    """Make `turn` current in this context, and its span OpenTelemetry's current one where that disturbs nobody.
+
+    Spans of a host that has a tracer provider of its own keep the parents and the sampling they would have without
+    us: there the turn is found through our own variable only.
+    """
+    previous, context = _variable.get(), get_current()
+    _variable.set(turn)
+    own = _context_of(turn, context) if may_lead(context) else None
+    if own is not None:
+        attach(own)
+    return Activation(turn, previous, context, own)
+
+
+def deactivate(activation: Activation) -> None:
+    """Undo `activate`. In another context than it was called in (a generator closed elsewhere) it does nothing.
+
+    Values are set back rather than tokens reset: a token is bound to one context and complains in any other.
+    """
+    if _variable.get() is activation.turn:
+        _variable.set(activation.previous)
+    if activation.own_context is not None and get_current() is activation.own_context:
+        attach(activation.previous_context)
+
+
+def may_lead(context: Context) -> bool:
+    """Whether a turn's root span may become OpenTelemetry's current span: ours is already, or nobody else traces."""
+    span = current_span(context)
+    if hasattr(span, "turn"):
+        return True
+    if span is not trace.INVALID_SPAN and span.get_span_context().is_valid:
+        return False
+    provider = tracer_provider()
+    return isinstance(provider, trace.ProxyTracerProvider) or hasattr(provider, "turntrace_recorder")
+
+
+def tracer_provider() -> trace.TracerProvider:
+    """OpenTelemetry's global provider, asked for at every turn.
+
+    While none is set, the public function looks into the environment each time, which takes longer than the rest of
+    `activate`; the variable behind it tells whether it needs to be called.
+    """
+    found = vars(trace).get("_TRACER_PROVIDER")
+    if found is not None:
+        return found  # type: ignore[no-any-return]
+    return trace.get_tracer_provider() if _IS_PROVIDER_NAMED else _NO_PROVIDER
+
+
+def _context_of(turn: "Turn", context: Context) -> Context:
+    root = turn.root
+    if root is None:
+        root = turn.make_root()
+    return with_span(root, context)
+
+
+def host_span() -> SpanContext | None:
+    """The span of the host's own tracing that is current: what a new turn continues before the caller's headers."""
+    span = current_span()
+    if span is trace.INVALID_SPAN:
+        return None
+    context = span.get_span_context()
+    return context if context.is_valid and not hasattr(span, "turn") else None

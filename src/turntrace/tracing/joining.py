@@ -1,0 +1,31 @@
+"""Joins the tracer provider that a host has set for itself: a processor is added to it, once, and nothing else."""
+
+from typing import Any
+
+from turntrace.tracing.context import tracer_provider
+from turntrace.tracing.provider import TurnSpanProcessor
+from turntrace.tracing.recorder import Recorder
+
+
+class HostProvider:
+    """Watches for a tracer provider of the host; its spans then join the turns they began in.
+
+    A provider can be set at any time, usually before the first request: `join` is cheap enough to be asked every turn.
+    """
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._seen: Any = None
+
+    def join(self) -> bool:
+        """Add our processor to the global provider, if that is the host's and not joined yet; whether it was added."""
+        provider = tracer_provider()
+        if provider is self._seen:
+            return False
+        self._seen = provider
+        # Our own provider has the method, too, and needs no processor; the API's placeholder has none.
+        add = getattr(provider, "add_span_processor", None)
+        if add is None or hasattr(provider, "turntrace_recorder"):
+            return False
+        add(TurnSpanProcessor(self._recorder))
+        return True

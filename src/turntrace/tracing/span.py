@@ -1,0 +1,466 @@
+"""Our spans: slotted objects that any OpenTelemetry instrumentation may nest in, with typed fields of our own.
+
+`opentelemetry-api` only. `Span` is both what the host holds (`update`) and what instrumentations get from
+`provider.py` (`set_attribute`, …); `own` is None for the latter.
+"""
+
+from collections.abc import Mapping
+from time import perf_counter_ns, time_ns
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace import SpanContext, Status, StatusCode
+from opentelemetry.util.types import Attributes
+
+from turntrace import semconv
+from turntrace.tracing import field
+from turntrace.tracing.context import (
+    Activation,
+    activate,
+    attach,
+    current_span,
+    deactivate,
+    get_current,
+    with_span,
+)
+from turntrace.tracing.failure import describe
+from turntrace.tracing.ids import new_span_id
+
+if TYPE_CHECKING:
+    from turntrace.tracing.turn import Turn
+
+MAX_ATTRIBUTES: Final = 4096  # of one span; instrumentations spell out messages as indexed keys
+MAX_EVENTS: Final = 1000
+_SHORT: Final = 1024  # characters of an attribute that are not counted against the turn's bytes
+_CANCELLED: Final = frozenset({"CancelledError", "Cancelled"})  # asyncio and trio, without importing either
+_SMALL: Final = field.SMALL
+
+
+class Recorded(Protocol):
+    """What a turn collects: a span of ours, or one taken over from the host's own tracing."""
+
+    def wire(self) -> dict[str, Any]:
+        """The keys of `RawSpan` that do not hold their default."""
+        ...
+
+    def is_ai(self) -> bool:
+        """Whether it makes its turn one that is kept under `record=ai`."""
+        ...
+
+
+class Partial(Protocol):
+    """Output that is still growing."""
+
+    def value(self) -> Any: ...
+
+
+class Span(trace.Span):
+    """One observation, or one instrumentation's span, inside a turn.
+
+    It is started and known to the turn from its creation on; used as a context manager, an observation is also
+    OpenTelemetry's current span inside the `with`. It ends once: the turn's table of open spans is the arbiter.
+
+    Args:
+        own: typed fields (keys of `RawSpan.own`), already checked and encoded; None for an instrumentation's span.
+        started_at_us: Unix time, where an instrumentation states it.
+    """
+
+    __slots__ = (
+        "_context",
+        "_is_ai",
+        "_previous",
+        "_started_ns",
+        "duration_us",
+        "is_dirty",
+        "name",
+        "own",
+        "parent_span_id",
+        "span_id",
+        "started_at_us",
+        "status",
+        "trace_id",
+        "turn",
+    )
+
+    # What most spans never have stands here once: setting twenty attributes takes longer than everything else.
+    kind: str | None = None
+    scope: str | None = None
+    scope_version: str | None = None
+    status_message: str | None = None
+    error: dict[str, Any] | None = None
+    attributes: dict[str, Any] | None = None
+    events: list[dict[str, Any]] | None = None
+    partial: Partial | None = None
+    owns_turn: bool = False
+    _activation: Activation | None = None
+    _span_context: SpanContext | None = None
+
+    def __init__(
+        self,
+        turn: "Turn",
+        name: str,
+        parent_span_id: str | None,
+        trace_id: str,
+        own: dict[str, Any] | None,
+        started_at_us: int | None = None,
+    ) -> None:
+        now = perf_counter_ns()
+        self.turn = turn
+        self.name = name
+        self.parent_span_id = parent_span_id
+        self.trace_id = trace_id
+        self.own = own
+        self.span_id = new_span_id()
+        self._started_ns = now
+        self.started_at_us = started_at_us or turn.started_at_us + (now - turn.started_ns) // 1000
+        self.duration_us: int | None = None
+        self.status = "unset"
+        self.is_dirty = True
+        self._is_ai = own is not None
+        self._context: Context | None = None
+        self._previous: Context | None = None
+
+    # Typed fields
+
+    def update(self, **fields: Any) -> None:
+        """Set fields of the observation: input, output, usage, model, metadata, … None leaves a field as it is.
+
+        `metadata` is merged by key, everything else replaced. Works until the turn's end and after.
+
+        Raises:
+            TypeError: an unknown field, or a value of the wrong type.
+            ValueError: a value that is not among the allowed ones.
+        """
+        checked = field.check_observation(fields)
+        try:
+            self._apply(checked)
+        except Exception as exc:
+            self.turn.recorder.guard.fault("span.update", exc)
+
+    def _apply(self, checked: Mapping[str, Any]) -> None:
+        own, keep = self.own, self.turn.keep
+        if own is None:
+            own = self.own = {}
+            self._is_ai = True
+        for name, value in checked.items():
+            if name in _SMALL:
+                own[name] = value
+            elif name == "metadata":
+                own[name] = {**own.get(name, {}), **{key: keep(item) for key, item in value.items()}}
+            else:
+                own[name] = keep(value, own.get(name))
+        if "name" in checked:
+            self.name = own.pop("name")
+        if "level" in checked and checked["level"] == "error":
+            self.status = "error"
+        self.is_dirty = True
+        if self.duration_us is not None and self.turn.is_finished:
+            self.turn.collect(self)  # it went out with END: an AMEND states it anew
+
+    def first_token(self) -> None:
+        """The model's first token is here: sets the time to first token, once."""
+        if self.own is not None and "completion_started_us" not in self.own:
+            self.own["completion_started_us"] = (perf_counter_ns() - self._started_ns) // 1000
+            self.is_dirty = True
+
+    def fail(self, error: BaseException) -> None:
+        """Record why the observation ended early. A closed generator is no failure, a cancelled task a warning."""
+        if isinstance(error, GeneratorExit):
+            return
+        try:
+            self._fail(error)
+        except Exception as exc:
+            self.turn.recorder.guard.fault("span.fail", exc)
+
+    def _fail(self, error: BaseException) -> None:
+        self.is_dirty = True
+        if type(error).__name__ in _CANCELLED:
+            self.status_message = "cancelled"
+            if self.own is not None:
+                self.own["level"] = "warning"
+        else:
+            self.status = "error"
+            self.error = describe(error)
+
+    def __enter__(self) -> "Span":
+        if self.own is None:
+            return self
+        try:
+            if self.owns_turn:
+                self._activation = activate(self.turn)
+            self._previous = previous = get_current()
+            self._context = context = with_span(self, previous)
+            attach(context)
+        except Exception as exc:
+            self.turn.recorder.guard.fault("span.enter", exc)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            previous = self._previous
+            # In another context than it was entered in (a generator closed elsewhere) there is nothing to put back.
+            if previous is not None and get_current() is self._context:
+                attach(previous)
+            self._context = self._previous = None  # the context holds this span: a cycle
+            if self._activation is not None:
+                deactivate(self._activation)
+        except Exception as exc:
+            self.turn.recorder.guard.fault("span.exit", exc)
+        if error is not None:
+            self.fail(error)
+        self.end()
+
+    # opentelemetry.trace.Span
+
+    def end(self, end_time: int | None = None) -> None:
+        """End it; further calls do nothing. `end_time` is Unix time in nanoseconds."""
+        turn = self.turn
+        if turn.open.pop(self.span_id, None) is None:
+            return
+        now = perf_counter_ns()
+        if end_time is None:
+            self.duration_us = (now - self._started_ns) // 1000
+        else:
+            self.duration_us = max(end_time // 1000 - self.started_at_us, 0)
+        try:
+            try:
+                turn.collect(self)
+                turn.overhead_ns += perf_counter_ns() - now
+            finally:  # a turn without its span is better than one without an end
+                if self.owns_turn:
+                    turn.finish()
+        except Exception as exc:
+            turn.recorder.guard.fault("span.end", exc)
+
+    def get_span_context(self) -> SpanContext:
+        """Trace and span id, with the flags and state of the turn's caller."""
+        context = self._span_context
+        if context is None:
+            turn = self.turn
+            ids = int(self.trace_id, 16), int(self.span_id, 16)
+            context = self._span_context = SpanContext(*ids, False, turn.trace_flags, turn.trace_state)
+        return context
+
+    def is_recording(self) -> bool:
+        """Whether it is still open and kept."""
+        return self.span_id in self.turn.open
+
+    def set_attribute(self, key: str, value: Any) -> None:
+        """Set one attribute; values of any type are taken."""
+        try:
+            if self.duration_us is not None or value is None:
+                return
+            attributes = self.attributes
+            if attributes is None:
+                attributes = self.attributes = {}
+            elif len(attributes) >= MAX_ATTRIBUTES and key not in attributes:
+                self.turn.note("attributes_dropped")
+                return
+            attributes[key] = self._attribute(value)
+            self.is_dirty = True
+        except Exception as exc:
+            self.turn.recorder.guard.fault("span.set_attribute", exc)
+
+    def _attribute(self, value: Any) -> Any:
+        kind = type(value)
+        if kind is bool or kind is int or kind is float or (kind is str and len(value) <= _SHORT):
+            return value
+        return self.turn.keep(value)
+
+    def set_attributes(self, attributes: Mapping[str, Any]) -> None:
+        """Set several attributes."""
+        for key, value in attributes.items():
+            self.set_attribute(key, value)
+
+    def add_event(self, name: str, attributes: Attributes = None, timestamp: int | None = None) -> None:
+        """Add a timed event; `timestamp` is Unix time in nanoseconds."""
+        try:
+            if self.duration_us is None:
+                self._add_event(name, attributes, timestamp)
+        except Exception as exc:
+            self.turn.recorder.guard.fault("span.add_event", exc)
+
+    def _add_event(self, name: str, attributes: Attributes, timestamp: int | None) -> None:
+        events = self.events
+        if events is None:
+            events = self.events = []
+        if len(events) >= MAX_EVENTS:
+            self.turn.note("events_dropped")
+            return
+        event: dict[str, Any] = {"name": name, "at_us": (timestamp or time_ns()) // 1000}
+        if attributes:
+            event["attributes"] = {key: self._attribute(value) for key, value in attributes.items()}
+        events.append(event)
+        self.is_dirty = True
+
+    def add_link(self, context: SpanContext, attributes: Attributes = None) -> None:
+        """Links are not kept."""
+
+    def update_name(self, name: str) -> None:
+        """Rename it."""
+        self.name = name
+
+    def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
+        """Set the status; as the specification says, OK is final and UNSET changes nothing."""
+        code = status.status_code if isinstance(status, Status) else status
+        if self.duration_us is not None or self.status == "ok" or code is StatusCode.UNSET:
+            return
+        self.status = "ok" if code is StatusCode.OK else "error"
+        self.status_message = status.description if isinstance(status, Status) else description
+
+    def record_exception(
+        self,
+        exception: BaseException,
+        attributes: Attributes = None,
+        timestamp: int | None = None,
+        escaped: bool = False,
+    ) -> None:
+        """Record an exception as the event that the conventions name; the status stays as it is."""
+        try:
+            told = describe(exception)
+            described: dict[str, Any] = {
+                semconv.EXCEPTION_TYPE: told["type"],
+                semconv.EXCEPTION_MESSAGE: told["message"],
+                semconv.EXCEPTION_STACKTRACE: told["stack"],
+            }
+            self._add_event(semconv.EXCEPTION_EVENT, {**described, **(attributes or {})}, timestamp)
+        except Exception as exc:
+            self.turn.recorder.guard.fault("span.record_exception", exc)
+
+    # What the turn asks
+
+    def is_ai(self) -> bool:
+        """Whether it is an observation of ours, or carries an LLM instrumentation's attributes."""
+        if not self._is_ai and self.attributes:
+            self._is_ai = any(key.startswith(semconv.AI_PREFIXES) for key in list(self.attributes))
+        return self._is_ai
+
+    def wire(self) -> dict[str, Any]:
+        """The keys of `RawSpan` that do not hold their default.
+
+        What is in it is still ours and may change: to be encoded at once.
+        """
+        self.is_dirty = False
+        wire: dict[str, Any] = {"span_id": self.span_id, "name": self.name, "started_at_us": self.started_at_us}
+        if self.parent_span_id is not None:
+            wire["parent_span_id"] = self.parent_span_id
+        if self.duration_us is not None:
+            wire["duration_us"] = self.duration_us
+        if self.own is not None:
+            wire["own"] = self.own if self.partial is None else self._own_with_output(self.partial)
+        if self.trace_id != self.turn.trace_id:
+            wire["trace_id"] = self.trace_id
+        if self.status != "unset":
+            wire["status"] = self.status
+        if self.status_message is not None:
+            wire["status_message"] = self.status_message
+        if self.error is not None:
+            wire["error"] = self.error
+        if self.attributes is not None:
+            wire["attributes"] = self.attributes
+        if self.events is not None:
+            wire["events"] = self.events
+        if self.scope is not None:
+            wire["scope"], wire["scope_version"], wire["kind"] = self.scope, self.scope_version, self.kind
+        return wire
+
+    def _own_with_output(self, partial: Partial) -> dict[str, Any]:
+        assert self.own is not None
+        own = self.own.copy()
+        if "output" not in own:
+            own["output"] = partial.value()
+        return own
+
+    def __repr__(self) -> str:
+        return f"<Span {self.name!r} {self.span_id}>"
+
+
+class RootSpan(Span):
+    """The turn's own span, current where no observation is. Attributes set on it tell about the turn."""
+
+    __slots__ = ()
+
+    def __init__(self, turn: "Turn") -> None:
+        # Not the initialiser above: most of what it sets is asked of no turn's own span.
+        self.turn = turn
+        self.own = None
+        self.trace_id = turn.trace_id
+        self.span_id = turn.span_id
+        self.name = turn.name
+        self.duration_us = None
+        self.status = "unset"
+        self._is_ai = False
+        self._context = self._previous = None
+
+    def set_attribute(self, key: str, value: Any) -> None:
+        """`session.id` and `user.id` name the turn's session and user; everything else is metadata of the turn."""
+        try:
+            if value is not None and not self.turn.is_finished:
+                self._set_attribute(self.turn, key, value)
+        except Exception as exc:
+            self.turn.recorder.guard.fault("root.set_attribute", exc)
+
+    def _set_attribute(self, turn: "Turn", key: str, value: Any) -> None:
+        if key == semconv.SESSION_ID:
+            turn.session_id = str(value)
+        elif key in (semconv.USER_ID, semconv.ENDUSER_ID):
+            turn.user_id = str(value)
+        elif len(turn.metadata) < MAX_ATTRIBUTES:
+            turn.metadata = {**turn.metadata, key: self._attribute(value)}
+
+    def update_name(self, name: str) -> None:
+        """Rename the turn."""
+        self.turn.name = name
+
+    def end(self, end_time: int | None = None) -> None:
+        """Whoever made the turn ends it."""
+
+    def is_recording(self) -> bool:
+        """Whether the turn is going on."""
+        return not self.turn.is_finished
+
+
+def place_in(turn: "Turn", context: Context | None = None) -> tuple[str, str]:
+    """Parent span id and trace id of a span that begins now in `turn`.
+
+    The parent is OpenTelemetry's current span where that belongs to this turn: ours, or one of the host's own tracing
+    inside the turn. Everything else (no span, another turn's, what the turn itself hangs below) gives the turn's root.
+    """
+    current = current_span(context)
+    owner = getattr(current, "turn", None)
+    if owner is turn:
+        return current.span_id, current.trace_id  # type: ignore[attr-defined]
+    if owner is not None:
+        return turn.span_id, turn.trace_id
+    found = current.get_span_context()
+    if not found.is_valid:
+        return turn.span_id, turn.trace_id
+    if not current.is_recording() and not found.is_remote:
+        turn.note_once("unsampled_host_span")
+    span_id = f"{found.span_id:016x}"
+    if found.is_remote or span_id == turn.parent_span_id:
+        return turn.span_id, turn.trace_id
+    return span_id, f"{found.trace_id:032x}"
+
+
+def begin(
+    turn: "Turn",
+    name: str,
+    own: dict[str, Any] | None,
+    *,
+    context: Context | None = None,
+    started_at_us: int | None = None,
+) -> Span | None:
+    """Start a span in `turn`; None where the turn is full (`max_spans`): it is counted only."""
+    parent_span_id, trace_id = place_in(turn, context)
+    if turn.span_count >= turn.span_limit:
+        turn.note("spans_dropped")
+        return None
+    turn.span_count += 1
+    span = Span(turn, name, parent_span_id, trace_id, own, started_at_us)
+    turn.open[span.span_id] = span
+    return span

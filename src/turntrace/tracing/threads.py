@@ -1,0 +1,113 @@
+"""Threads and executors started inside a turn belong to it (setting `thread_context`).
+
+Two methods of the standard library are wrapped while this is switched on: `ThreadPoolExecutor.submit` and
+`threading.Thread.start`. Both act only where a turn is current. The worker threads of pools never inherit: they live
+longer than the turn whose task happened to start them.
+"""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import Context, copy_context
+from functools import wraps
+from typing import Any, Final
+
+from turntrace.tracing.context import current_turn
+from turntrace.tracing.recorder import fault
+
+# Pools that carry contexts by themselves, task by task.
+_POOLS: Final = ("anyio.", "concurrent.futures.", "asyncio.")
+
+
+class _Submitting(threading.local):
+    is_active = False
+
+
+_submitting: Final = _Submitting()
+_lock: Final = threading.Lock()
+_installed: dict[str, tuple[Any, Any]] = {}
+
+
+def install() -> None:
+    """Wrap both methods; does nothing when they are wrapped already."""
+    with _lock:
+        if not _installed:
+            _replace(ThreadPoolExecutor, "submit", _submit)
+            _replace(threading.Thread, "start", _start)
+
+
+def remove() -> None:
+    """Put the original methods back, except where somebody has wrapped them since: those pass through."""
+    with _lock:
+        for name, (owner, wrapper) in list(_installed.items()):
+            if getattr(owner, name) is wrapper:
+                setattr(owner, name, wrapper.__wrapped__)
+        _installed.clear()
+
+
+def is_installed() -> bool:
+    """Whether contexts are carried into threads."""
+    return bool(_installed)
+
+
+def _replace(owner: Any, name: str, make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+    wrapper = make(getattr(owner, name))
+    _installed[name] = (owner, wrapper)
+    setattr(owner, name, wrapper)
+
+
+def _submit(original: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(original)
+    def submit(self: ThreadPoolExecutor, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        context = _carried()
+        if context is None:
+            return original(self, fn, *args, **kwargs)  # type: ignore[no-any-return]
+        _submitting.is_active = True
+        try:
+            return original(self, context.run, fn, *args, **kwargs)  # type: ignore[no-any-return]
+        finally:
+            _submitting.is_active = False
+
+    return submit
+
+
+def _start(original: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(original)
+    def start(self: threading.Thread) -> None:
+        _inherit(self)
+        original(self)
+
+    return start
+
+
+def _inherit(thread: threading.Thread) -> None:
+    """Let a thread that is about to start run in the context of here, where that is one of a turn."""
+    try:
+        context = None if _submitting.is_active or _is_pooled(thread) else _carried()
+        if context is not None:
+            _carry(thread, context)
+    except Exception as exc:
+        fault(None, "threads.start", exc)
+
+
+def _carried() -> Context | None:
+    """The context that what is started now inherits; None outside any turn."""
+    try:
+        return copy_context() if _installed and current_turn() is not None else None
+    except Exception as exc:
+        fault(None, "threads", exc)
+        return None
+
+
+def _is_pooled(thread: threading.Thread) -> bool:
+    return type(thread).__module__.startswith(_POOLS)
+
+
+def _carry(thread: threading.Thread, context: Context) -> None:
+    run = thread.run
+
+    def run_inside() -> None:
+        del thread.run  # else thread and function hold each other
+        context.run(run)
+
+    thread.run = run_inside  # type: ignore[method-assign]

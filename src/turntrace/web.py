@@ -1,0 +1,184 @@
+"""The web side of a Turntrace: panel and API over the database, and what they are told about this process."""
+
+import contextlib
+import os
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from starlette.types import ASGIApp
+
+from turntrace import api, panel
+from turntrace.api.context import ApiContext
+from turntrace.api.otlp import Receiver, ReceiverContext
+from turntrace.errors import TurntraceError
+from turntrace.integrations.presidio import build_analyzer
+from turntrace.keyring import KeyRing
+from turntrace.panel.context import PanelContext
+from turntrace.pipeline.redact import TraceRedactor
+from turntrace.records.loss import Loss
+from turntrace.settings import Settings
+from turntrace.spool.directory import Location
+from turntrace.storage import migrate
+from turntrace.storage.database import Database
+from turntrace.storage.queries import loss as losses
+from turntrace.tracing.context import suspended
+from turntrace.tracing.guard import Guard
+from turntrace.tracing.recorder import Recorder as RecordsTurns
+from turntrace.tracing.recorder import emit
+from turntrace.version import __version__
+from turntrace.worker.comment import TAG_PURPOSE, redacted_text
+from turntrace.worker.status import in_spool, live_counts, read_status
+
+
+class Spool(Protocol):
+    """What the receiver asks the spool of this process."""
+
+    def refusal(self, size: int) -> str | None: ...
+
+
+class Recorder(RecordsTurns, Protocol):
+    """What the web side asks the recorder of this process."""
+
+    guard: Guard
+    location: Location | None
+    keys: KeyRing | None
+
+    @property
+    def spool(self) -> Spool | None: ...
+    def start(self) -> None: ...
+    def warnings(self) -> tuple[str, ...]: ...
+
+
+class Web:
+    """Made at the first request of the panel or API in a process."""
+
+    def __init__(self, settings: Settings, recorder: Recorder, engine: Any = None) -> None:
+        self.settings, self.recorder = settings, recorder
+        recorder.start()
+        self.database = Database(settings.database_url, engine=engine)
+        self._redactor: TraceRedactor | None = None
+        self._redactor_lock = threading.Lock()
+        # The panel says what is wrong on every page; a host's database is never migrated by ourselves.
+        with contextlib.suppress(TurntraceError):
+            migrate.ensure_schema(self.database)
+
+    def build_panel(self) -> ASGIApp:
+        """The panel with the REST API inside."""
+        keys = self.recorder.keys or KeyRing.from_settings(self.settings, None)
+        context = ApiContext(
+            settings=self.settings,
+            database=self.database,
+            keyring=keys,
+            loss=self.loss,
+            status=self.status,
+            suspend=suspended,
+            redact_text=self.redact_text,
+        )
+        return panel.build(
+            PanelContext(
+                settings=self.settings,
+                database=self.database,
+                keyring=keys,
+                loss=self.loss,
+                status=self.status,
+                suspend=suspended,
+                api=api.build(context),
+                otlp=self._receiver(),
+                redact_text=self.redact_text,
+            )
+        )
+
+    def _receiver(self) -> ASGIApp:
+        return Receiver(
+            ReceiverContext(
+                database=self.database,
+                # Which frame is a turn's first shows only where all that came of it is known: none is marked.
+                write=lambda kind, payload: emit(self.recorder, kind, payload, is_first=False),
+                refusal=self._refusal,
+                suspend=suspended,
+            )
+        )
+
+    def _refusal(self, size: int) -> str | None:
+        """Why the spool should not be given so many bytes over OTLP, or None."""
+        self.recorder.start()
+        spool = self.recorder.spool
+        return "recording is switched off" if spool is None else spool.refusal(size)
+
+    @property
+    def _root(self) -> Path | None:
+        return self.recorder.location.path if self.recorder.location else None
+
+    def loss(self) -> Loss:
+        """The whole balance: the database's part, the living processes' counters and the spool."""
+        live = live_counts(self._root) if self._root else {}
+        waiting = in_spool(self._root, live) if self._root else 0
+        with self.database.read() as connection:
+            return losses.balance(connection, live, waiting)
+
+    def status(self) -> Mapping[str, Any]:
+        """This process and its worker, for the System page."""
+        found: dict[str, Any] = {
+            "version": __version__,
+            "pid": os.getpid(),
+            "warnings": self.recorder.warnings(),
+            "faults": self.recorder.guard.faults(),
+        }
+        root = self._root
+        if root is not None:
+            found["spool"] = _spool(root, self.settings.spool_max_bytes)
+            found |= _worker(root, self.settings.worker)
+        return found
+
+    def redact_text(self, text: str) -> str:
+        """What people write about turns, redacted as turns are. Loads Presidio at the first use."""
+        if self.settings.redaction == "off":
+            return text
+        with self._redactor_lock:
+            if self._redactor is None:
+                key = (self.recorder.keys or KeyRing.from_settings(self.settings, None)).derive(TAG_PURPOSE)
+                self._redactor = TraceRedactor(build_analyzer(self.settings), key=key)
+            return redacted_text(self._redactor, text, scope="comment")
+
+
+def _spool(root: Path, max_bytes: int) -> dict[str, Any]:
+    sizes = [path.stat().st_size for path in root.glob("p-*/*.seg") if path.exists()]
+    return {
+        "path": str(root),
+        "bytes": sum(sizes),
+        "max_bytes": max_bytes,
+        "segments": len(sizes),
+        "unread": in_spool(root),
+    }
+
+
+def _worker(root: Path, mode: str) -> dict[str, Any]:
+    status = read_status(root)
+    if status is None:
+        return {"worker": {"mode": mode, "is_alive": False}}
+    found: dict[str, Any] = {
+        "worker": {
+            "mode": mode,
+            "is_alive": _is_alive(status.pid),
+            "heartbeat_at_us": status.at_us,
+            "pid": status.pid,
+            "version": status.version,
+            "open_turns": status.open_turns,
+            "skipped": dict(status.skipped),
+        }
+    }
+    if status.last_error is not None:
+        found["last_error"] = {"type": status.last_error, "at_us": status.last_error_at_us, "where": "worker"}
+    return found
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,116 @@
+"""Turns that have begun and not ended: kept in memory only, rebuilt from the segments after a restart."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+
+from turntrace.pipeline import merge
+from turntrace.records.fragment import END_LOST, Fragment, FrameKind, TurnHeader
+from turntrace.spool.reader import Frame
+
+SHOW_EVERY_SECONDS = 1.0
+MAX_PARTS = 64
+
+
+@dataclass(slots=True)
+class OpenTurn:
+    """The START and DELTA fragments of one turn so far, and where they came from."""
+
+    process_id: str
+    segment: str
+    parts: list[Fragment] = field(default_factory=list)
+    is_changed: bool = True
+    shown_at: float = 0.0
+    is_stored: bool = False  # as a running turn
+    has_start: bool = False  # else its first frame fell to damage
+    seen: dict[str, int] = field(default_factory=dict)  # last sequence taken, by segment
+
+    def take(self, frame: Frame, fragment: Fragment) -> None:
+        """Take the next fragment, unless it comes again; a START moves the turn to its segment."""
+        if frame.sequence <= self.seen.get(frame.segment, 0):
+            return
+        self.seen[frame.segment] = frame.sequence
+        if fragment.kind is FrameKind.START:
+            self.segment = frame.segment
+        self._add(fragment)
+
+    def _add(self, fragment: Fragment) -> None:
+        """A START is cumulative and replaces what was there."""
+        if fragment.kind is FrameKind.START:
+            self.parts = [fragment]
+            self.has_start = True
+        else:
+            self.parts.append(fragment)
+            if len(self.parts) > MAX_PARTS:
+                self.parts = [merge(self.parts)]
+        self.is_changed = True
+
+    def merged(self, outcome: str) -> Fragment:
+        """What is known of the turn, as one fragment with this outcome."""
+        whole = merge(self.parts)
+        kind = FrameKind.END if outcome == "interrupted" else FrameKind.START
+        return Fragment(kind=kind, turn=_with_outcome(whole.turn, outcome), spans=whole.spans)
+
+
+def _with_outcome(turn: TurnHeader, outcome: str) -> TurnHeader:
+    return replace(turn, outcome=outcome)
+
+
+class OpenTurns:
+    """All open turns by id."""
+
+    def __init__(self) -> None:
+        self._turns: dict[str, OpenTurn] = {}
+
+    def __len__(self) -> int:
+        return len(self._turns)
+
+    def add(self, frame: Frame, fragment: Fragment) -> None:
+        """Take a START or DELTA frame; frames that are delivered again change nothing."""
+        turn = self._turns.get(fragment.turn.id)
+        if turn is None:
+            turn = self._turns[fragment.turn.id] = OpenTurn(frame.process_id, frame.segment)
+        turn.take(frame, fragment)
+
+    def has_start(self, turn_id: str) -> bool:
+        """Whether the turn is open and its beginning was seen."""
+        turn = self._turns.get(turn_id)
+        return turn is not None and turn.has_start
+
+    def show_again(self) -> None:
+        """What was shown may not have been stored."""
+        for turn in self._turns.values():
+            turn.is_changed, turn.shown_at = True, 0.0
+
+    def note_stored(self, turn_ids: Iterable[str]) -> None:
+        """These are in the database as running turns."""
+        for turn_id in turn_ids:
+            if turn_id in self._turns:
+                self._turns[turn_id].is_stored = True
+
+    def unstored(self) -> int:
+        """Turns of which the database knows nothing yet."""
+        return sum(not turn.is_stored for turn in self._turns.values())
+
+    def completed(self, end: Fragment) -> Fragment:
+        """The END of a turn; one that had to be written bare, with what was written of the turn before."""
+        turn = self._turns.get(end.turn.id)
+        return end if turn is None or END_LOST not in end.turn.flags else merge([*turn.parts, end])
+
+    def close(self, turn_id: str) -> None:
+        """The turn has ended."""
+        self._turns.pop(turn_id, None)
+
+    def pinned(self) -> frozenset[str]:
+        """Segments that hold what an open turn needs."""
+        return frozenset(turn.segment for turn in self._turns.values())
+
+    def of_process(self, process_id: str) -> list[Fragment]:
+        """The turns that a dead process left open, as interrupted ones."""
+        return [turn.merged("interrupted") for turn in self._turns.values() if turn.process_id == process_id]
+
+    def to_show(self, now: float) -> Iterator[Fragment]:
+        """Open turns that changed and were last shown a while ago, as in-progress fragments."""
+        for turn in self._turns.values():
+            if turn.is_changed and now - turn.shown_at >= SHOW_EVERY_SECONDS:
+                turn.is_changed, turn.shown_at = False, now
+                yield turn.merged("in_progress")

@@ -1,0 +1,97 @@
+"""The command line as a person or a script uses it: one clear line on failure, JSON where a script may read it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.servers import ROOT, environment, turntrace
+
+
+def run(env: dict[str, str], *arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "turntrace.cli", *arguments]
+    return subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+
+@pytest.fixture
+def env(tmp_path: Path) -> dict[str, str]:
+    return environment(tmp_path, f"sqlite:///{tmp_path / 'turntrace.db'}")
+
+
+def test_tables_go_up_and_down(env: dict[str, str]) -> None:
+    assert json.loads(turntrace(env, "db", "upgrade", "--json"))["revision"]
+    assert json.loads(turntrace(env, "db", "check", "--json")) == {"is_current": True}
+    turntrace(env, "db", "downgrade", "base")
+    failed = run(env, "db", "check")
+    assert failed.returncode == 1
+    assert "turntrace db upgrade" in failed.stderr
+    assert "CREATE TABLE turntrace_trace" in turntrace(env, "db", "sql")
+
+
+def test_keys_are_made_listed_and_revoked(env: dict[str, str]) -> None:
+    turntrace(env, "db", "upgrade")
+    made = json.loads(turntrace(env, "keys", "create", "--name", "ci", "--scope", "read", "--scope", "write", "--json"))
+    assert set(made) == {"id", "key", "scopes"}
+    assert made["scopes"] == ["read", "write"]
+    turntrace(env, "keys", "revoke", made["id"])
+    listed = turntrace(env, "keys", "list")
+    assert made["id"] in listed
+    assert "revoked" in listed
+    assert made["key"] not in listed
+
+
+def test_users_are_made_listed_and_disabled(env: dict[str, str]) -> None:
+    turntrace(env, "db", "upgrade")
+    turntrace(env, "users", "create", "ada", "--role", "admin", "--password-stdin", stdin="a long enough one\n")
+    assert json.loads(turntrace(env, "users", "list", "--json")) == [
+        {"name": "ada", "role": "admin", "is_disabled": False}
+    ]
+    turntrace(env, "users", "disable", "ada")
+    assert "disabled" in turntrace(env, "users", "list")
+
+
+def test_jobs_are_listed_and_run(env: dict[str, str]) -> None:
+    turntrace(env, "db", "upgrade")
+    assert "compact" in turntrace(env, "jobs", "list")
+    assert json.loads(turntrace(env, "jobs", "run", "compact", "--json"))["deltas"] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "changed", "said"),
+    [
+        (("db", "check"), {"TURNTRACE_WORKR": "thread"}, "TURNTRACE_WORKR: there is no such setting"),
+        (("db", "check"), {"TURNTRACE_WORKER": "sideways"}, "process, thread, external"),
+        (
+            ("db", "check"),
+            {"TURNTRACE_DATABASE_URL": "postgresql+psycopg://me:canary@127.0.0.1:1/x"},
+            "cannot be reached",
+        ),
+        (("db", "check"), {"TURNTRACE_DATABASE_URL": "oracle://x"}, "oracle"),
+        (("db", "check"), {"TURNTRACE_DATABASE_URL": "nonsense"}, "URL"),
+        (("jobs", "run", "nothing"), {}, "compact"),
+        (("users", "disable", "nobody"), {}, "nobody"),
+        (("keys", "revoke", "nothing"), {}, "nothing"),
+    ],
+)
+def test_a_failure_is_one_clear_line(
+    env: dict[str, str], arguments: tuple[str, ...], changed: dict[str, str], said: str
+) -> None:
+    if not changed:
+        turntrace(env, "db", "upgrade")
+    failed = run(env | changed, *arguments)
+    assert failed.returncode == 1
+    assert len(failed.stderr.strip().splitlines()) == 1
+    assert said in failed.stderr
+    assert "canary" not in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
+def test_doctor_names_what_is_wrong(env: dict[str, str]) -> None:
+    failed = run(env, "doctor", "--json")
+    levels = {finding["level"] for finding in json.loads(failed.stdout)}
+    assert failed.returncode == 1
+    assert "error" in levels
+    turntrace(env, "db", "upgrade")
+    assert run(env, "doctor").returncode == 0

@@ -1,0 +1,111 @@
+"""Migrations: the same tables as the code on three databases, up and down, by one process at a time."""
+
+import threading
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine, inspect, text
+
+from turntrace.errors import SchemaOutOfDate, SchemaTooNew
+from turntrace.storage import migrate, tables
+from turntrace.storage.database import Database
+
+
+def _differences(database: Database) -> list[object]:
+    with database.read() as connection:
+        context = MigrationContext.configure(
+            connection,
+            opts={"version_table": tables.VERSION_TABLE, "include_object": migrate.is_ours, "compare_type": True},
+        )
+        return compare_metadata(context, tables.metadata)
+
+
+def test_the_migrations_build_exactly_the_tables_of_the_code(database: Database) -> None:
+    assert _differences(database) == []
+    with database.read() as connection:
+        assert set(tables.metadata.tables) | {tables.VERSION_TABLE} == set(inspect(connection).get_table_names())
+
+
+def test_going_down_to_base_leaves_no_table_and_up_again_works(database: Database) -> None:
+    assert migrate.downgrade(database, "base") is None
+    with database.read() as connection:
+        assert inspect(connection).get_table_names() == []
+    assert migrate.upgrade(database) == migrate.HEAD
+    assert _differences(database) == []
+
+
+def test_processes_that_migrate_together_wait_for_each_other(blank_database: Database) -> None:
+    ends: list[str | None] = []
+    threads = [threading.Thread(target=lambda: ends.append(migrate.upgrade(blank_database))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert ends == [migrate.HEAD] * 4
+    with blank_database.read() as connection:
+        assert connection.execute(text("SELECT count(*) FROM turntrace_fence")).scalar() == 2
+
+
+def test_only_a_blank_sqlite_file_is_created_without_being_asked(blank_database: Database) -> None:
+    if blank_database.dialect == "sqlite":
+        migrate.ensure_schema(blank_database)
+        migrate.check(blank_database)
+    else:
+        with pytest.raises(SchemaOutOfDate, match="turntrace db upgrade"):
+            migrate.ensure_schema(blank_database)
+        assert migrate.current(blank_database) is None
+
+
+def test_a_file_with_tables_of_the_host_is_not_migrated_by_itself(tmp_path) -> None:
+    url = f"sqlite:///{tmp_path / 'host.db'}"
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE customer (id INTEGER)"))
+    engine.dispose()
+    database = Database(url)
+    with pytest.raises(SchemaOutOfDate):
+        migrate.ensure_schema(database)
+    assert database.is_guest
+    with database.read() as connection:
+        assert inspect(connection).get_table_names() == ["customer"]
+    database.close()
+
+
+def test_a_newer_schema_is_refused(database: Database) -> None:
+    with database.write() as connection:
+        connection.execute(text(f"UPDATE {tables.VERSION_TABLE} SET version_num = '9999'"))
+    for attempt in (migrate.check, migrate.upgrade, migrate.ensure_schema):
+        with pytest.raises(SchemaTooNew):
+            attempt(database)
+
+
+def test_the_newest_script_is_the_one_the_code_expects() -> None:
+    scripts = ScriptDirectory.from_config(migrate._config(None))
+    assert scripts.get_heads() == [migrate.HEAD]
+
+
+def test_the_sql_of_the_migrations_can_be_printed(blank_database: Database) -> None:
+    printed = migrate.sql(blank_database)
+    assert "CREATE TABLE turntrace_trace" in printed
+    assert migrate.current(blank_database) is None
+
+
+def test_tables_of_ours_are_left_out_of_the_hosts_autogenerate(database: Database) -> None:
+    with database.write() as connection:
+        connection.execute(text("CREATE TABLE customer (id INTEGER)"))
+    with database.read() as connection:
+        context = MigrationContext.configure(
+            connection, opts={"include_object": migrate.ignore_turntrace_tables, "version_table": "alembic_version"}
+        )
+        from sqlalchemy import MetaData
+
+        found = compare_metadata(context, MetaData())
+    assert [difference[1].name for difference in found] == ["customer"]
+
+
+def test_our_tables_are_not_in_the_metadata_of_the_host() -> None:
+    from sqlmodel import SQLModel
+
+    assert not [name for name in SQLModel.metadata.tables if name.startswith(tables.PREFIX)]
