@@ -20,12 +20,14 @@ from turntrace.storage.tables.progress import job_run, lease, loss, process, seg
 from turntrace.storage.tables.prompt import prompt, prompt_label, prompt_version
 from turntrace.storage.tables.quality import (
     annotation_queue,
+    backfill,
     budget,
     comment,
     evaluation,
     evaluator,
     evaluator_version,
     queue_item,
+    score_config,
 )
 from turntrace.storage.tables.rollup import histogram, rollup
 from turntrace.storage.tables.trace import content, observation, received, sampled, score, session, trace
@@ -42,6 +44,7 @@ __all__ = [
     "annotation_queue",
     "api_key",
     "audit",
+    "backfill",
     "budget",
     "comment",
     "content",
@@ -75,6 +78,7 @@ __all__ = [
     "sampled",
     "saved_view",
     "score",
+    "score_config",
     "segment",
     "session",
     "setting",

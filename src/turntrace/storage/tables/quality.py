@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from sqlalchemy import String, UniqueConstraint
+from sqlalchemy import Double, String, UniqueConstraint
 
 from turntrace.storage.tables import length
 from turntrace.storage.tables.column import (
@@ -37,6 +37,9 @@ class EvaluatorRow(Row, table=True):
     is_enabled: bool = column(Flag)
     version: int = column(Count)  # the current one
     watermark_us: int = column(Instant)  # turns stored up to here were looked at
+    failure_count: int = column(Count, server_default="0")  # runs that failed one after another
+    blocked_until_us: int | None = optional(Instant)  # the circuit breaker is open until then
+    blocked_reason: str | None = optional(String(length.NAME))
     created_at_us: int = column(Instant)
     updated_at_us: int = column(Instant)
 
@@ -61,6 +64,7 @@ class EvaluationRow(Row, table=True):
         index("evaluation_evaluator", "evaluator_id", "created_at_us"),
         index("evaluation_turn", "turn_id"),
         index("evaluation_user", "user_id"),
+        index("evaluation_backfill", "backfill_id", "status"),
     )
 
     id: int = column(Serial, primary_key=True, autoincrement=True)
@@ -78,6 +82,7 @@ class EvaluationRow(Row, table=True):
     cost_total_nano: int | None = optional(Nano)
     reserved_nano: int = column(Nano)
     error_type: str | None = optional(String(length.NAME))
+    backfill_id: str | None = optional(fixed(32))
     turn_id: str | None = optional(TurnId)
     span_id: str | None = optional(SpanId)
     session_id: str | None = optional(String(length.SESSION_ID))
@@ -94,6 +99,44 @@ class BudgetRow(Row, table=True):
     cap_nano: int = column(Nano)
     spent_nano: int = column(Nano)
     reserved_nano: int = column(Nano)
+
+
+class BackfillRow(Row, table=True):
+    """History given to an evaluator: walked from the newest turn of a period to its oldest."""
+
+    __table_args__ = options(
+        index("backfill_evaluator", "evaluator_id", "created_at_us"), index("backfill_status", "status")
+    )
+
+    id: str = column(fixed(32), primary_key=True)
+    evaluator_id: str = column(fixed(32))
+    evaluator_version: int = column(Count)
+    status: str = column(Word)  # running, done, stopped
+    from_us: int = column(Instant)
+    to_us: int = column(Instant)
+    cursor: str | None = optional(LongText)  # where the walk stands
+    planned: int = column(Count)  # judgements it asked for
+    author: str | None = optional(String(length.NAME))
+    created_at_us: int = column(Instant)
+    updated_at_us: int = column(Instant)
+    finished_at_us: int | None = optional(Instant)
+
+
+class ScoreConfigRow(Row, table=True):
+    """What scores of one name may be: data type, range, categories (JSON array of strings)."""
+
+    __table_args__ = options(index("score_config_name", "name", unique=True))
+
+    id: str = column(fixed(32), primary_key=True)
+    name: str = column(String(100))
+    data_type: str = column(Word)
+    minimum: float | None = optional(Double)
+    maximum: float | None = optional(Double)
+    categories: str | None = optional(LongText)
+    description: str | None = optional(LongText)
+    is_archived: bool = column(Flag)
+    created_at_us: int = column(Instant)
+    updated_at_us: int = column(Instant)
 
 
 class AnnotationQueueRow(Row, table=True):
@@ -154,6 +197,8 @@ evaluator: Final = table(EvaluatorRow)
 evaluator_version: Final = table(EvaluatorVersionRow)
 evaluation: Final = table(EvaluationRow)
 budget: Final = table(BudgetRow)
+backfill: Final = table(BackfillRow)
+score_config: Final = table(ScoreConfigRow)
 annotation_queue: Final = table(AnnotationQueueRow)
 queue_item: Final = table(QueueItemRow)
 comment: Final = table(CommentRow)

@@ -40,6 +40,7 @@ class TraceRow(Row, table=True):
         index("trace_feature", "feature", "started_at_us", "id"),
         index("trace_environment", "environment", "started_at_us", "id"),
         index("trace_status", "status", "started_at_us", "id"),
+        index("trace_updated", "updated_at_us", "id"),
     )
 
     id: str = column(TurnId, primary_key=True)
@@ -230,6 +231,8 @@ class ScoreRow(Row, table=True):
         index("score_user", "user_id"),
         index("score_created", "created_at_us", "id"),
         index("score_name", "name", "created_at_us", "id"),
+        index("score_dataset_item", "dataset_item_id"),
+        index("score_run_item", "run_item_id"),
     )
 
     id: str = column(fixed(64), primary_key=True)
@@ -250,6 +253,8 @@ class ScoreRow(Row, table=True):
     evaluator_version: int | None = optional(Count)
     environment: str | None = optional(String(length.ENVIRONMENT))
     details: str | None = optional(LongText)  # JSON: `metadata` of the score
+    dataset_item_id: str | None = optional(fixed(32))
+    run_item_id: str | None = optional(fixed(32))
     created_at_us: int = column(Instant)
     updated_at_us: int = column(Instant)
 
