@@ -83,6 +83,7 @@ _TRACE: Final = record(
         "duration_ms": _LENGTH,
         "ttft_ms": _LENGTH,
         "last_byte_ms": _LENGTH,
+        "client_left_ms": _LENGTH,
         "is_streamed": boolean(),
         "bytes_sent": nullable(integer()),
         "chunk_count": nullable(integer()),

@@ -136,6 +136,7 @@ def _trace(trace: Trace) -> JSON:
         "duration_ms": milliseconds(trace.duration_us),
         "ttft_ms": milliseconds(trace.ttft_us),
         "last_byte_ms": milliseconds(trace.last_byte_us),
+        "client_left_ms": milliseconds(trace.client_left_us),
         "usage": _usage(trace.usage),
         "cost": cost,
     }

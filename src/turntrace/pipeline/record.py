@@ -41,6 +41,7 @@ def build(work: Work, *, with_content: bool) -> Trace:
         duration_us=turn.duration_us,
         ttft_us=turn.ttft_us,
         last_byte_us=turn.last_byte_us,
+        client_left_us=turn.client_left_us,
         bytes_sent=turn.bytes_sent,
         chunk_count=turn.chunk_count,
         is_streamed=turn.is_streamed,

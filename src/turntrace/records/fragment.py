@@ -46,6 +46,7 @@ class TurnHeader:
     duration_us: int | None = None
     ttft_us: int | None = None  # from the start to the first body byte given to the client
     last_byte_us: int | None = None
+    client_left_us: int | None = None  # from the start to when the client was found gone
     bytes_sent: int | None = None
     chunk_count: int | None = None
     is_streamed: bool = False
@@ -99,6 +100,7 @@ class RawSpan:
     kind: str = "internal"  # internal, server, client, producer, consumer
     started_at_us: int = 0
     duration_us: int | None = None  # None: still open
+    seen_us: int | None = None  # open, or never brought to its end: from the start to its last sign of life
     status: str = "unset"  # unset, ok, error
     status_message: str | None = None
     error: dict[str, Any] | None = None  # {"type", "message", "stack"} of an exception, own spans

@@ -37,6 +37,7 @@ class Trace:
     duration_us: int | None = None
     ttft_us: int | None = None
     last_byte_us: int | None = None
+    client_left_us: int | None = None  # from the start to when its departure was noticed
     bytes_sent: int | None = None
     chunk_count: int | None = None
     is_streamed: bool = False

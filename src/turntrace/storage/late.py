@@ -35,6 +35,7 @@ _REPLACED: Final = frozenset(
         "duration_us",
         "ttft_us",
         "last_byte_us",
+        "client_left_us",
         "bytes_sent",
         "chunk_count",
         "is_streamed",

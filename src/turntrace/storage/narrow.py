@@ -50,6 +50,7 @@ def trace_row(trace: Trace, *, is_final: bool, now_us: int) -> bulk.Values:
         trace.duration_us,
         trace.ttft_us,
         trace.last_byte_us,
+        trace.client_left_us,
         trace.bytes_sent,
         trace.chunk_count,
         trace.is_streamed,

@@ -7,7 +7,7 @@ MariaDB (binary collation), so ids that differ in case are different there too.
 import re
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, SmallInteger, String, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, SmallInteger, String, Table, Text, text
 from sqlalchemy.dialects import mysql
 from sqlalchemy.orm import declared_attr, registry
 from sqlalchemy.types import TypeEngine
@@ -58,9 +58,10 @@ def options(*items: Any, rowid: bool = True) -> Any:
     return (*items, {**_OPTIONS, "sqlite_with_rowid": rowid})
 
 
-def index(name: str, *columns: str, unique: bool = False) -> Index:
-    """An index named `ix_turntrace_<name>`."""
-    return Index(f"ix_{PREFIX}{name}", *columns, unique=unique)
+def index(name: str, *columns: str, unique: bool = False, only: str | None = None) -> Index:
+    """An index named `ix_turntrace_<name>`; `only`: of these rows, where the database knows such indexes."""
+    rows = text(only) if only is not None else None
+    return Index(f"ix_{PREFIX}{name}", *columns, unique=unique, postgresql_where=rows, sqlite_where=rows)
 
 
 class Row(SQLModel, registry=registry()):

@@ -26,6 +26,10 @@ from turntrace.storage.tables.column import (
 )
 
 
+# Few turns are still running, were cut off or left: their index is small where a database can leave rows out of one.
+NOT_COMPLETE: Final = "outcome <> 'complete'"
+
+
 class TraceRow(Row, table=True):
     """One turn. Input, output, metadata and error stack are in the content blob; previews are redacted.
 
@@ -40,6 +44,7 @@ class TraceRow(Row, table=True):
         index("trace_feature", "feature", "started_at_us", "id"),
         index("trace_environment", "environment", "started_at_us", "id"),
         index("trace_status", "status", "started_at_us", "id"),
+        index("trace_outcome", "outcome", "started_at_us", "id", only=NOT_COMPLETE),
         index("trace_updated", "updated_at_us", "id"),
     )
 
@@ -60,6 +65,7 @@ class TraceRow(Row, table=True):
     duration_us: int | None = optional(Count)
     ttft_us: int | None = optional(Count)
     last_byte_us: int | None = optional(Count)
+    client_left_us: int | None = optional(Count)
     bytes_sent: int | None = optional(Count)
     chunk_count: int | None = optional(Count)
     is_streamed: bool = column(Flag)
