@@ -2,14 +2,17 @@
 
 import importlib
 import ipaddress
+import json
 import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from decimal import Decimal, InvalidOperation
+from pathlib import Path
 from typing import Any, Final
 
 from turntrace.errors import SettingsError
+from turntrace.records.destination import Destination, read_destinations
 
 PREFIX: Final = "TURNTRACE_"
 _ENVIRONMENT_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}\Z")
@@ -145,6 +148,17 @@ class Settings:
     panel_title: str = _setting("Turntrace", "Title shown on the panel.")
     panel_url: str | None = _setting(None, "Public base URL of the panel, for links in notifications.")
     cors_origins: tuple[str, ...] = _setting((), "Origins of front ends that may send scores with a `feedback` key.")
+    export_to: Secret | None = _setting(
+        None,
+        "OTLP/HTTP endpoints that stored turns are sent on to, after redaction: JSON list of objects with name, url, "
+        "headers, environments, routes, sample_rate, content; or `@` and the path of a file that holds it.",
+    )
+    export_allowed_hosts: tuple[str, ...] = _setting(
+        (), "Private hosts or networks that `export_to` may name, `private` for all; public hosts always may."
+    )
+    export_max_turns: int = _setting(
+        100_000, "Turns that may wait for one destination; past it the oldest are left out.", minimum=1
+    )
     judge_allowed_hosts: tuple[str, ...] = _setting((), "Private hosts or networks that evaluators may call.")
     max_field_bytes: int = _setting(
         256 << 10, "Bytes of one text or JSON field; more is cut, head and tail kept.", minimum=1024
@@ -211,6 +225,14 @@ class Settings:
         found = {item.name: getattr(self, item.name) for item in fields(self) if item.name not in _CALLABLES}
         return {name: _wired(value) for name, value in found.items() if value is not None}
 
+    def destinations(self) -> tuple[Destination, ...]:
+        """Where stored turns are sent on to.
+
+        Raises:
+            SettingsError: the file that `export_to` names cannot be read, or says what cannot be.
+        """
+        return _destinations(self.export_to.reveal()) if self.export_to else ()
+
     def retention(self) -> dict[str, int]:
         """Days by kind: keys `content` and `numbers`."""
         return _retention(self.retention_days)
@@ -219,7 +241,7 @@ class Settings:
 # Variables under our prefix that are not settings: test and tool switches.
 _FOREIGN: Final = ("TURNTRACE_TEST_", "TURNTRACE_FAIL_POINTS")
 _CALLABLES: Final = frozenset({"session_id", "user_id", "panel_auth"})
-_SECRETS: Final = frozenset({"database_url", "secret_key", "panel_password"})
+_SECRETS: Final = frozenset({"database_url", "secret_key", "panel_password", "export_to"})
 _TRUE: Final = {
     "1": True,
     "true": True,
@@ -248,7 +270,7 @@ def _coerce(item: "Field[Any]", value: Any) -> Any:
     if value is None or (value == "" and item.default is None):
         return None
     if name in _SECRETS:
-        return value if isinstance(value, Secret) else Secret(str(value))
+        return value if isinstance(value, Secret) else Secret(_secret_text(value))
     if name in _CALLABLES:
         return _load_callable(name, value)
     if isinstance(item.default, bool):
@@ -259,6 +281,21 @@ def _coerce(item: "Field[Any]", value: Any) -> Any:
     if isinstance(item.default, (int, float, Decimal)):
         return _number(item, value)
     return _text(item, value)
+
+
+def _secret_text(value: Any) -> str:
+    """Lists and mappings, which Python code may give, as the JSON that a variable would hold."""
+    return json.dumps(value) if isinstance(value, (list, tuple, dict)) else str(value)
+
+
+def _destinations(text: str) -> tuple[Destination, ...]:
+    try:
+        found = Path(text[1:]).read_text(encoding="utf-8") if text.startswith("@") else text
+        return read_destinations(found)
+    except (OSError, UnicodeDecodeError) as error:
+        raise _fail("export_to", f"the file cannot be read ({type(error).__name__})") from None
+    except ValueError as error:
+        raise _fail("export_to", str(error)) from None
 
 
 def _bool(name: str, value: Any) -> bool:
@@ -333,6 +370,8 @@ def _check(settings: Settings) -> None:
     if bool(settings.panel_user) != bool(settings.panel_password):
         raise _fail("panel_user", "panel_user and panel_password go together")
     _retention(settings.retention_days)
+    if settings.export_to and not settings.export_to.reveal().startswith("@"):
+        settings.destinations()  # a file is read when it is used: settings touch no disk
     if settings.trusted_context not in ("all", "none"):
         _networks("trusted_context", settings.trusted_context.split(","))
 
