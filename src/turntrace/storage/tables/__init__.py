@@ -7,6 +7,7 @@ from turntrace.storage.tables.alert import alert, alert_rule, probe
 from turntrace.storage.tables.column import PREFIX, Row, metadata
 from turntrace.storage.tables.dataset import dataset, dataset_item, experiment, experiment_run, run_item
 from turntrace.storage.tables.erasure import erasure, fence, tombstone
+from turntrace.storage.tables.outbound import destination, outbound
 from turntrace.storage.tables.people import (
     account,
     api_key,
@@ -50,6 +51,7 @@ __all__ = [
     "content",
     "dataset",
     "dataset_item",
+    "destination",
     "erasure",
     "evaluation",
     "evaluator",
@@ -64,6 +66,7 @@ __all__ = [
     "loss",
     "metadata",
     "observation",
+    "outbound",
     "panel_session",
     "price",
     "probe",
