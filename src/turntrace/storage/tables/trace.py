@@ -25,7 +25,6 @@ from turntrace.storage.tables.column import (
     table,
 )
 
-
 # Few turns are still running, were cut off or left: their index is small where a database can leave rows out of one.
 NOT_COMPLETE: Final = "outcome <> 'complete'"
 
