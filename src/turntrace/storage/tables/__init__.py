@@ -31,6 +31,7 @@ from turntrace.storage.tables.quality import (
     score_config,
 )
 from turntrace.storage.tables.rollup import histogram, rollup
+from turntrace.storage.tables.spending import spending, spending_rule
 from turntrace.storage.tables.trace import content, observation, received, sampled, score, session, trace
 
 VERSION_TABLE = PREFIX + "alembic_version"
@@ -85,6 +86,8 @@ __all__ = [
     "segment",
     "session",
     "setting",
+    "spending",
+    "spending_rule",
     "tombstone",
     "trace",
 ]
