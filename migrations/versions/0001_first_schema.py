@@ -391,6 +391,9 @@ def _create_process() -> None:
         sa.Column("faults", TEXT, nullable=True),
         sa.Column("seen_at_us", sa.BigInteger(), nullable=False),
         sa.Column("is_dead", sa.Boolean(), nullable=False),
+        sa.Column("read_through", sa.BigInteger(), nullable=False),
+        sa.Column("lost_after", sa.BigInteger(), nullable=False),
+        sa.Column("lost_through", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
         **OPTIONS,
     )

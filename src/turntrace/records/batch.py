@@ -62,12 +62,23 @@ class ProcessCounts:
     is_dead: bool = False
 
 
+@dataclass(slots=True, kw_only=True)
+class Reading:
+    """What a batch holds of one spool segment: which frames, and which turns of its process, counted from the first."""
+
+    process_id: str
+    first_sequence: int  # of the frames that were not stored before
+    before: int | None  # turns accounted for before them; None: an earlier segment is there and cannot be read now
+    through: int  # turns accounted for with them
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
     """One transaction's worth: rows, roll-up facts, loss counts and progress marks commit together or not at all."""
 
     worked: tuple[Worked, ...] = ()
     marks: Mapping[str, int] = field(default_factory=dict)  # segment id -> through_sequence
+    readings: Mapping[str, Reading] = field(default_factory=dict)  # segment id -> what of it is in here
     loss: Mapping[str, int] = field(default_factory=dict)  # "dropped:<reason>" -> turns, beyond those in `worked`
     processes: tuple[ProcessCounts, ...] = ()
     scores: tuple[Score, ...] = ()  # upserted by id; the turn may come later

@@ -138,6 +138,11 @@ class ProcessSpool:
         head, end = segment.scan.head, self._end_before(segment.number)
         return max(head.accepted_before - end, 0) if head and end is not None else 0
 
+    def is_all_read_before(self, segment: Segment) -> bool:
+        """Whether no earlier segment is left that may yet be read: what is missing before this one is gone for good."""
+        earlier = (self.segments[number].scan for number in self.segments if number < segment.number)
+        return all(scan.is_finished or scan.is_blank for scan in earlier)
+
     @property
     def is_read(self) -> bool:
         """Whether all there is has been read, what cannot be read left aside."""

@@ -32,7 +32,8 @@ class Frame(NamedTuple):
 
     `is_done`: stored already (never for START and DELTA, whose turns are rebuilt from the segments). `lost`: turns
     accepted by this process just before this frame that damage made unreadable; to be counted as dropped in the
-    transaction that stores this frame's mark.
+    transaction that stores this frame's mark. What a reader cannot know, because the files of those turns were gone
+    when it began, shows in `before`.
     """
 
     segment: str
@@ -44,6 +45,8 @@ class Frame(NamedTuple):
     payload: bytes
     lost: int = 0
     is_stored: bool = False  # at or below the stored mark, whatever its kind
+    before: int | None = None  # turns of the process that were accepted before this frame and `lost`; None: unknown
+    through: int = 0  # turns of the process accepted through this frame; 0: they are not numbered
 
 
 class SpoolReader:
@@ -133,7 +136,15 @@ class SpoolReader:
             payload=record.payload,
             lost=0 if is_stored else record.lost + lost,
             is_stored=is_stored,
+            before=self._before(process, segment, record, lost),
+            through=head.accepted,
         )
+
+    @staticmethod
+    def _before(process: ProcessSpool, segment: Segment, record: Record, lost: int) -> int | None:
+        begin = record.head.accepted - (record.head.flags & FIRST) - record.lost
+        is_within = segment.scan.head is not None and begin > segment.scan.head.accepted_before
+        return begin - lost if is_within or process.is_all_read_before(segment) else None
 
     def commit(self, marks: Mapping[str, int]) -> None:
         """Take note that frames up to these sequences are stored, by segment id."""

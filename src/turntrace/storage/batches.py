@@ -14,7 +14,7 @@ from sqlalchemy.exc import DataError, IntegrityError
 
 from turntrace.failpoint import reach
 from turntrace.records.batch import Batch
-from turntrace.storage import losses, marks, scores, tombstones
+from turntrace.storage import losses, marks, readings, scores, tombstones
 from turntrace.storage.database import Database
 from turntrace.storage.pace import Pace, Stopwatch
 from turntrace.storage.turns import Prepared, TurnWriter
@@ -31,6 +31,7 @@ def write_batch(database: Database, batch: Batch, *, now_us: int) -> None:
     Raises:
         DatabaseUnavailable, SchemaOutOfDate: nothing is stored of the (last) transaction; try again later.
         ReceivedMeanwhile: another worker stored spans of a turn received over OTLP: nothing is stored, make it anew.
+        ReadMeanwhile: another worker stored frames of the same segments.
         Exception: the database refuses a row for what is in it.
     """
     prepared = [Prepared.of(worked, now_us) for worked in batch.worked]
@@ -75,8 +76,10 @@ def _write(database: Database, batch: Batch, prepared: Sequence[Prepared], now_u
 def _store(connection: Connection, batch: Batch, prepared: Sequence[Prepared], now_us: int, clean: bool) -> None:
     """The transaction."""
     digest_key = tombstones.take_fence(connection)
-    if marks.are_reached(connection, batch.marks):
+    stored = marks.of(connection, batch.marks)
+    if marks.are_reached(stored, batch.marks):
         return  # an earlier try was committed, and only the answer was lost
+    readings.refuse_read(stored, batch.readings)
     reach("storage.after_fence")
     writer = TurnWriter(connection, now_us, clean)
     writer.sort(prepared, digest_key)
@@ -93,6 +96,7 @@ def _store(connection: Connection, batch: Batch, prepared: Sequence[Prepared], n
         scores.adopt(connection, (item.worked.trace.trace_id for item in prepared), now_us=now_us)
     changes = Counter(batch.loss)
     changes.update(writer.counts.changes)
+    changes["dropped:corrupt"] += readings.settle(connection, batch.readings, now_us=now_us)
     losses.append(connection, changes, now_us=now_us)
     losses.store_processes(connection, batch.processes)
     reach("storage.after_loss")

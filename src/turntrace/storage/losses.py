@@ -7,7 +7,7 @@ import orjson
 from sqlalchemy import Connection, func, select
 
 from turntrace.records.batch import ProcessCounts
-from turntrace.storage import bulk, tables
+from turntrace.storage import bulk, readings, tables
 
 _COUNTERS: Final = ("accepted", "turns", "overhead_us", "bytes_written", "dropped", "faults", "seen_at_us", "is_dead")
 _l = tables.loss.c
@@ -39,6 +39,7 @@ def _process_row(counts: ProcessCounts) -> dict[str, Any]:
         "faults": _json(counts.faults),
         "seen_at_us": counts.seen_at_us,
         "is_dead": counts.is_dead,
+        **readings.NOTHING,
     }
 
 

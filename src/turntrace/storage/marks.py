@@ -1,6 +1,6 @@
 """Progress marks: how far each spool segment is stored. They commit with the rows they stand for, or not at all."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from sqlalchemy import Connection, case, delete, select
 
@@ -20,13 +20,18 @@ def get(connection: Connection, segment: str) -> int:
     return -1 if found is None else int(found)
 
 
-def are_reached(connection: Connection, wanted: Mapping[str, int]) -> bool:
-    """Whether all of these marks are set as far or farther; False for none."""
+def of(connection: Connection, segments: Iterable[str]) -> dict[str, int]:
+    """The stored sequence numbers of these segments, without those never heard of."""
+    wanted = sorted(segments)
     if not wanted:
-        return False
-    statement = select(_s.id, _s.through_sequence).where(_s.id.in_(sorted(wanted)))
-    found = {row.id: row.through_sequence for row in connection.execute(statement)}
-    return all(found.get(segment, -1) >= through for segment, through in wanted.items())
+        return {}
+    statement = select(_s.id, _s.through_sequence).where(_s.id.in_(wanted))
+    return {row.id: row.through_sequence for row in connection.execute(statement)}
+
+
+def are_reached(stored: Mapping[str, int], wanted: Mapping[str, int]) -> bool:
+    """Whether all of these marks are set as far or farther; False for none."""
+    return bool(wanted) and all(stored.get(segment, -1) >= through for segment, through in wanted.items())
 
 
 def advance(connection: Connection, marks: Mapping[str, int], *, now_us: int) -> None:

@@ -12,6 +12,7 @@ from turntrace.records.batch import Batch
 from turntrace.records.fragment import FrameKind
 from turntrace.storage.batches import write_batch
 from turntrace.storage.database import Database
+from turntrace.storage.readings import ReadMeanwhile
 from turntrace.storage.received import ReceivedMeanwhile
 
 log = logging.getLogger("turntrace.worker")
@@ -36,6 +37,7 @@ class Delivery:
 
         Raises:
             ReceivedMeanwhile: the batch has to be made anew.
+            ReadMeanwhile: the spool has to be read anew.
             TurntraceError: the database is away, and `stop` is set meanwhile, or None.
         """
         failures = 0
@@ -43,7 +45,7 @@ class Delivery:
             try:
                 self._put(batch)
                 return
-            except ReceivedMeanwhile:
+            except (ReceivedMeanwhile, ReadMeanwhile):
                 raise
             except TurntraceError as error:
                 if stop is None:
@@ -71,7 +73,15 @@ class Delivery:
         for score in batch.scores:
             poison["score:poison"] += not self._is_taken(Batch(scores=(score,)))
         poison.update(batch.loss)
-        self._put(Batch(marks=batch.marks, processes=batch.processes, loss=poison, waiting=batch.waiting))
+        self._put(
+            Batch(
+                marks=batch.marks,
+                readings=batch.readings,
+                processes=batch.processes,
+                loss=poison,
+                waiting=batch.waiting,
+            )
+        )
 
     def _is_taken(self, batch: Batch) -> bool:
         """Write a batch of one thing; False where the database refuses it for what it is."""

@@ -13,7 +13,7 @@ import orjson
 
 from turntrace.failpoint import reach
 from turntrace.pipeline import Pipeline, Redactor, decode
-from turntrace.records.batch import Batch, ProcessCounts, Worked
+from turntrace.records.batch import Batch, ProcessCounts, Reading, Worked
 from turntrace.records.fragment import Fragment, FrameKind
 from turntrace.records.score import Score
 from turntrace.spool.reader import Frame
@@ -59,6 +59,7 @@ class Chunk:
     arrivals: list[Arrival] = field(default_factory=list)  # over OTLP: parts of turns, put together when committed
     scores: list[Score] = field(default_factory=list)
     marks: dict[str, int] = field(default_factory=dict)
+    readings: dict[str, Reading] = field(default_factory=dict)
     lost: Counter[str] = field(default_factory=Counter)  # may be negative: what was counted as lost was found
     turns: int = 0  # delivered whole, accounted for once this is committed
     ended: list[str] = field(default_factory=list)  # ids of turns that are open until then
@@ -209,6 +210,7 @@ class Worker:
     def _sort(self, frame: Frame, chunk: Chunk) -> None:
         """Put one frame where it belongs; a frame that cannot be read is counted and passed over."""
         chunk.marks[frame.segment] = frame.sequence
+        _note_reading(frame, chunk)
         if frame.lost:
             chunk.lost[LOST] += frame.lost
         try:
@@ -322,6 +324,7 @@ class Worker:
         return Batch(
             worked=tuple(self._with_reception(item, gathered) for item in worked),
             marks=chunk.marks,
+            readings=chunk.readings,
             loss=lost,
             scores=redacted_scores(self._redactor, chunk.scores),
             waiting=tuple(gathered.waiting),
@@ -350,6 +353,19 @@ class Worker:
                 log.error("a turn was set aside: %s", type(error).__name__)
                 lost.update(as_lost(fragment.kind, "pipeline"))
         return worked, lost
+
+
+def _note_reading(frame: Frame, chunk: Chunk) -> None:
+    """Add one frame to what the chunk holds of its segment."""
+    if frame.is_stored or not frame.through:
+        return
+    reading = chunk.readings.get(frame.segment)
+    if reading is not None:
+        reading.through = frame.through
+        return
+    chunk.readings[frame.segment] = Reading(
+        process_id=frame.process_id, first_sequence=frame.sequence, before=frame.before, through=frame.through
+    )
 
 
 def _is_new_turn(frame: Frame) -> bool:

@@ -1,10 +1,12 @@
 """A worker that ends anywhere and another that takes over: nothing is lost, nothing is doubled."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,12 +15,17 @@ from tests.integration.worker import frames as f
 from tests.integration.worker.conftest import NewWorker, NewWriter, work
 from tests.integration.worker.truth import balance, outcomes, reasons, total, truth
 from turntrace import failpoint
+from turntrace.assembly import stored_mark
+from turntrace.keyring import KeyRing
 from turntrace.pipeline import Pipeline
+from turntrace.records.batch import Batch
 from turntrace.records.fragment import FrameKind
 from turntrace.records.loss import Loss
 from turntrace.settings import Settings
 from turntrace.spool.memory import MemorySpool
+from turntrace.spool.reader import SpoolReader
 from turntrace.storage.database import Database
+from turntrace.worker.delivery import Delivery
 from turntrace.worker.loop import Worker
 
 TURNS = 30
@@ -61,6 +68,59 @@ def test_a_worker_in_the_middle_of_a_spool_is_continued(
     assert balance(database, root) == Loss(accepted=TURNS + 1, stored=TURNS + 1)
     shapes = [n % 6 for n in range(TURNS)]
     assert total(database, "calls") == TURNS + shapes.count(1) + shapes.count(2) + 2
+
+
+def test_turns_whose_files_went_before_a_new_worker_could_read_them_are_counted(
+    database: Database, root: Path, new_writer: NewWriter, new_worker: NewWorker
+) -> None:
+    now = [0.0]
+    writer = new_writer(clock=lambda: now[0])
+    f.write_turns(writer, range(5))
+    work(new_worker())
+    f.write_turns(writer, range(5, 12))
+    shutil.rmtree(root)
+    now[0] += 1  # by then the writer looks whether its file is still there
+    f.write_turns(writer, range(12, 20))
+    work(new_worker())
+    assert balance(database, root) == Loss(accepted=20, stored=13, dropped={"corrupt": 7})
+
+
+def test_two_workers_over_one_spool_that_was_deleted_count_what_each_of_them_has(
+    database: Database, root: Path, keys: KeyRing, new_writer: NewWriter
+) -> None:
+    """The first has read and not stored yet what the second finds missing."""
+    now = [0.0]
+    writer = new_writer(clock=lambda: now[0])
+    with closing(SpoolReader(root, keys, mark=stored_mark(database))) as former:
+        f.write_turns(writer, range(5))
+        first = Worker(former, database, Pipeline(Settings(redaction="off")))
+        batch = held_back(first)
+        f.write_turns(writer, range(5, 8))
+        shutil.rmtree(root)
+        now[0] += 1
+        f.write_turns(writer, range(8, 10))
+        with closing(SpoolReader(root, keys, mark=stored_mark(database))) as latter:
+            work(Worker(latter, database, Pipeline(Settings(redaction="off"))))
+            assert reasons(database) == {"stored": 2, "dropped:corrupt": 8}
+            batch()
+            assert reasons(database) == {"stored": 7, "dropped:corrupt": 3}
+        work(first)
+    assert reasons(database) == {"stored": 7, "dropped:corrupt": 3}
+    assert total(database, "turns") == 7
+
+
+def held_back(worker: Worker) -> Callable[[], None]:
+    """What the worker would store next, to be stored later."""
+    held: list[Batch] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Delivery, "deliver", lambda self, batch, stop: held.append(batch))
+        worker.step()
+
+    def store() -> None:
+        for batch in held:
+            worker._delivery.deliver(batch, None)
+
+    return store
 
 
 @pytest.mark.parametrize("point", ["storage.before_commit", "worker.before_write", "worker.after_write"])

@@ -46,7 +46,10 @@ class LossRow(Row, table=True):
 
 
 class ProcessRow(Row, table=True):
-    """Absolute counters of one capturing process; `dropped` and `faults` are JSON objects of counts by name."""
+    """Absolute counters of one capturing process, and how far its turns are accounted for.
+
+    `dropped` and `faults` are JSON objects of counts by name.
+    """
 
     __table_args__ = options(index("process_seen", "seen_at_us"))
 
@@ -59,6 +62,9 @@ class ProcessRow(Row, table=True):
     faults: str | None = optional(LongText)
     seen_at_us: int = column(Instant)
     is_dead: bool = column(Flag)
+    read_through: int = column(Count)  # turns, counted from its first one, that are stored or counted as lost
+    lost_after: int = column(Count)  # the last that were lost because what held them was gone: those after this one
+    lost_through: int = column(Count)  # and through this one
 
 
 class LeaseRow(Row, table=True):
