@@ -135,6 +135,14 @@ class Settings:
         "never",
     )
     thread_context: bool = _setting(True, "Whether threads and executors started inside a turn inherit it.")
+    stream_usage_hosts: tuple[str, ...] = _setting(
+        ("api.openai.com", "*.api.openai.com", "*.openai.azure.com", "api.deepseek.com", "api.groq.com"),
+        "Hosts that the drop-in OpenAI client asks for the usage of streams (names, `*.` suffixes, networks, "
+        "`private`); the extra chunk is kept from the application.",
+    )
+    provider_hosts: tuple[str, ...] = _setting(
+        (), "Providers behind OpenAI-compatible servers, `host=provider` or `host:port=provider` each."
+    )
     keep_scopes: tuple[str, ...] = _setting(
         (), "OTel instrumentation scopes whose spans are kept although they are noise."
     )
