@@ -7,6 +7,9 @@ from typing import Any, Final
 
 import orjson
 
+from turntrace import semconv
+from turntrace.pipeline.convert.relayed import is_relayed
+from turntrace.pipeline.convert.value import json_value, mapping, text, texts
 from turntrace.records.fragment import Fragment, FrameKind, RawSpan, SpanEvent, TurnHeader
 
 # What of a resource describes the turn; where a span says it itself, that is nearer.
@@ -18,6 +21,15 @@ _NEARER: Final = {
     "environment": ("langfuse.environment",),
     "release": ("langfuse.release", "langfuse.version"),
 }
+
+# Flag of a turn that another Turntrace sent on: it is not sent on again, or two that name each other never end.
+RELAYED: Final = "relayed"
+_TURN_FIELDS: Final = (
+    *("name", "outcome", "ttft_us", "is_streamed", "feature", "experiment", "request_id", "tags", "metadata"),
+    "feature_flags",
+)
+_TURN_NAMES: Final = frozenset(semconv.TURN_PREFIX + name for name in _TURN_FIELDS)
+_OUTCOMES: Final = frozenset({"complete", "client_disconnected", "interrupted"})
 
 Spans = dict[str, RawSpan]
 
@@ -34,20 +46,81 @@ def gather(fragments: Sequence[Fragment]) -> Fragment | None:
     if not spans:
         return None
     joined = _joined(spans, _events(fragments))
-    return Fragment(kind=FrameKind.OTLP, turn=_header(fragments[0].turn, joined), spans=tuple(joined.values()))
+    header = _header(fragments[0].turn, joined)
+    root = _turn_of(joined)
+    if root is not None:
+        header = _told(header, joined.pop(root.span_id))
+    return Fragment(kind=FrameKind.OTLP, turn=header, spans=tuple(joined.values()))
 
 
 def as_late(fragments: Iterable[Fragment]) -> list[Fragment]:
     """The spans of these fragments as late ones: for a turn that cannot be made anew any more."""
     return [
-        Fragment(kind=FrameKind.AMEND, turn=_bare(fragment.turn), spans=fragment.spans)
+        Fragment(
+            kind=FrameKind.AMEND,
+            turn=_bare(fragment.turn, is_relayed=_are_relayed(fragment.spans)),
+            spans=fragment.spans,
+        )
         for fragment in fragments
         if fragment.kind is FrameKind.OTLP
     ]
 
 
-def _bare(turn: TurnHeader) -> TurnHeader:
-    return TurnHeader(id=turn.id, trace_id=turn.trace_id, span_id=turn.span_id, source="otlp")
+def _bare(turn: TurnHeader, *, is_relayed: bool = False) -> TurnHeader:
+    flags = (RELAYED,) if is_relayed else ()
+    return TurnHeader(id=turn.id, trace_id=turn.trace_id, span_id=turn.span_id, source="otlp", flags=flags)
+
+
+def _turn_of(spans: Spans) -> RawSpan | None:
+    """The span that another Turntrace sent for the turn itself: it is the turn here, too, and no step of it."""
+    turns = [span for span in spans.values() if semconv.TURN_ID in span.attributes]
+    roots = [span for span in turns if span.parent_span_id is None or span.parent_span_id not in spans]
+    return roots[0] if len(roots) == 1 else None
+
+
+def _told(header: TurnHeader, span: RawSpan) -> TurnHeader:
+    """The header with what its sender knew of the turn; a value of a wrong type is left out."""
+    stated = span.attributes
+    own = {name[len(semconv.TURN_PREFIX) :]: value for name, value in stated.items() if name in _TURN_NAMES}
+    status, ttft_us = stated.get(semconv.HTTP_STATUS), own.get("ttft_us")
+    return replace(
+        header,
+        name=text(own.get("name")) or "",
+        method=_text(stated, semconv.HTTP_METHOD),
+        route=_text(stated, semconv.HTTP_ROUTE),
+        http_status=status if type(status) is int and 0 < status < 1000 else None,
+        outcome=own["outcome"] if own.get("outcome") in _OUTCOMES else header.outcome,
+        ttft_us=ttft_us if type(ttft_us) is int and ttft_us >= 0 else None,
+        is_streamed=own.get("is_streamed") is True,
+        error=_error(span),
+        session_id=_text(stated, semconv.SESSION_ID),
+        user_id=_text(stated, semconv.USER_ID),
+        feature=text(own.get("feature")),
+        experiment=text(own.get("experiment")),
+        request_id=text(own.get("request_id")),
+        tags=texts(own.get("tags")),
+        metadata=mapping(own.get("metadata")),
+        feature_flags=mapping(own.get("feature_flags")),
+        input=_value(stated, semconv.INPUT_VALUE, semconv.INPUT_MIME_TYPE),
+        output=_value(stated, semconv.OUTPUT_VALUE, semconv.OUTPUT_MIME_TYPE),
+    )
+
+
+def _value(stated: Mapping[str, Any], name: str, mime_type: str) -> Any:
+    value = stated.get(name)
+    return json_value(value) if stated.get(mime_type) == "application/json" else value
+
+
+def _error(span: RawSpan) -> dict[str, Any] | None:
+    events = (event for event in span.events if event.name == semconv.EXCEPTION_EVENT)
+    event = next(events, None)
+    if event is None:
+        return {"type": "Error"} if span.status == "error" else None
+    return {
+        "type": event.attributes.get(semconv.EXCEPTION_TYPE),
+        "message": event.attributes.get(semconv.EXCEPTION_MESSAGE),
+        "stack": event.attributes.get(semconv.EXCEPTION_STACKTRACE),
+    }
 
 
 def _spans(fragments: Iterable[Fragment]) -> Spans:
@@ -109,7 +182,7 @@ def _header(turn: TurnHeader, spans: Spans) -> TurnHeader:
     ends = [span.started_at_us + span.duration_us for span in ordered if span.duration_us is not None]
     resource = next((span.resource for span in (*roots, *ordered) if span.resource), {})
     return replace(
-        _bare(turn),
+        _bare(turn, is_relayed=_are_relayed(ordered)),
         parent_span_id=next((span.parent_span_id for span in roots if span.parent_span_id), None),
         started_at_us=started,
         duration_us=max(ends) - started if ends else None,
@@ -117,6 +190,10 @@ def _header(turn: TurnHeader, spans: Spans) -> TurnHeader:
         release=None if _is_said(ordered, "release") else _text(resource, SERVICE_VERSION),
         environment=None if _is_said(ordered, "environment") else _text(resource, *ENVIRONMENTS),
     )
+
+
+def _are_relayed(spans: Iterable[RawSpan]) -> bool:
+    return any(is_relayed(span.attributes) for span in spans)
 
 
 def _is_said(spans: Iterable[RawSpan], field: str) -> bool:

@@ -12,6 +12,7 @@ from turntrace.pipeline.convert import (
     openllmetry,
     otelgenai,
     pydanticai,
+    relayed,
     vercel,
 )
 from turntrace.pipeline.convert.bag import Bag
@@ -78,6 +79,7 @@ def _is_otelgenai(span: RawSpan, names: str) -> bool:
 
 
 DIALECTS: Final[tuple[Dialect, ...]] = (
+    Dialect("turntrace", relayed.is_own, relayed.read),
     Dialect("langfuse", _is_langfuse, langfuse.read),
     Dialect("openinference", _is_openinference, openinference.read),
     Dialect("mlflow", _is_mlflow, mlflow.read),
