@@ -159,6 +159,7 @@ class Exchange:
         try:
             if not self.is_gone and not self.turn.is_finished:
                 self.is_gone = True
+                self.turn.leave()
                 self.progress(is_due=True)
         except Exception as exc:
             self.guard.fault("capture.disconnect", exc)
@@ -173,7 +174,8 @@ class Exchange:
         try:
             self.is_gone = True
             if self.turn.is_finished and not was_finished:
-                self.turn.correct(outcome="client_disconnected")
+                self.turn.leave()
+                self.turn.correct(outcome="client_disconnected", client_left_us=self.turn.client_left_us)
         except Exception as exc:
             self.guard.fault("capture.disconnect", exc)
 
@@ -200,6 +202,7 @@ class Exchange:
             if not left:
                 self.turn.correct(error=describe(error))
         elif left:
+            self.turn.leave()
             self._finish("client_disconnected")
         else:
             if not self.has_begun:

@@ -10,6 +10,7 @@ from turntrace.records.trace import Trace
 WIDTH: Final = 1000
 MIN_BAR: Final = 3
 MAX_DEPTH: Final = 12  # deeper rows are drawn at this depth
+MOST_AFTER: Final = 1  # what follows the turn's end is drawn for as long as the turn took, times this
 _STEPS: Final = (1, 2, 5)
 
 
@@ -22,6 +23,7 @@ class WaterfallRow:
     x: float
     width: float
     ttft_x: float | None = None
+    is_cut: bool = False  # it goes on beyond the edge
     is_critical: bool = False
     has_children: bool = False
 
@@ -37,13 +39,21 @@ class Waterfall:
     turn_width: float = WIDTH
 
 
-def waterfall(trace: Trace) -> Waterfall:
-    """Lay out a trace and its observations."""
-    start, end = _extent(trace)
+def waterfall(trace: Trace, *, now_us: int | None = None) -> Waterfall:
+    """Lay out a trace and its observations.
+
+    The turn has at least half of the width, however long after it something ended: what reaches beyond the edge is cut
+    there.
+
+    Args:
+        now_us: up to when a turn that is still running is drawn.
+    """
+    start, end = _extent(trace, now_us)
     span = max(1, end - start)
     scale = WIDTH / span
     children = _children(trace.observations)
-    critical = critical_path(trace.observations)
+    over = None if trace.duration_us is None else trace.started_at_us + trace.duration_us
+    critical = critical_path(trace.observations, until_us=over)
     rows = tuple(
         _row(item, depth, start, end, scale, item.span_id in critical, item.span_id in children)
         for item, depth in _walk(children)
@@ -53,11 +63,16 @@ def waterfall(trace: Trace) -> Waterfall:
     return Waterfall(rows=rows, span_us=span, ticks=_ticks(span), turn_ttft_x=ttft_x, turn_width=turn_width)
 
 
-def _extent(trace: Trace) -> tuple[int, int]:
-    starts = [trace.started_at_us, *(item.started_at_us for item in trace.observations if item.started_at_us)]
-    ends = [trace.started_at_us + (trace.duration_us or 0)]
-    ends += [item.started_at_us + (item.duration_us or 0) for item in trace.observations]
-    return min(starts), max(ends)
+def _extent(trace: Trace, now_us: int | None) -> tuple[int, int]:
+    start = min([trace.started_at_us, *(item.started_at_us for item in trace.observations if item.started_at_us)])
+    last = max([trace.started_at_us, *(_end(item) for item in trace.observations)])
+    if trace.duration_us is not None:
+        over = trace.started_at_us + trace.duration_us
+        return start, max(over, min(last, over + MOST_AFTER * max(1, over - start)))
+    last = max(last, trace.started_at_us + (trace.last_byte_us or 0))
+    if trace.outcome == "in_progress" and now_us is not None:
+        last = max(last, now_us)
+    return start, last
 
 
 def _children(observations: Iterable[Observation]) -> dict[str | None, list[Observation]]:
@@ -100,7 +115,7 @@ def _row(
     item: Observation, depth: int, start: int, end: int, scale: float, is_critical: bool, has_children: bool
 ) -> WaterfallRow:
     length = end - item.started_at_us if item.duration_us is None else item.duration_us
-    x = min(WIDTH - MIN_BAR, (item.started_at_us - start) * scale)
+    x = max(0, min(WIDTH - MIN_BAR, (item.started_at_us - start) * scale))
     width = max(MIN_BAR, min(length * scale, WIDTH - x))
     ttft_x = None if item.ttft_us is None else min(WIDTH, x + item.ttft_us * scale)
     return WaterfallRow(
@@ -109,14 +124,20 @@ def _row(
         x=round(x, 2),
         width=round(width, 2),
         ttft_x=None if ttft_x is None else round(ttft_x, 2),
+        is_cut=item.started_at_us + length > end,
         is_critical=is_critical,
         has_children=has_children,
     )
 
 
-def critical_path(observations: Iterable[Observation]) -> frozenset[str]:
-    """Span ids of the chain that determined the length: from the last end back through what it had to wait for."""
-    children = _children(observations)
+def critical_path(observations: Iterable[Observation], *, until_us: int | None = None) -> frozenset[str]:
+    """Span ids of the chain that determined the length: from the last end back through what it had to wait for.
+
+    Args:
+        until_us: the turn's end: it waited for nothing that began after it.
+    """
+    awaited = observations if until_us is None else [item for item in observations if item.started_at_us <= until_us]
+    children = _children(awaited)
     found: set[str] = set()
     pending: list[list[Observation]] = [children.get(None, [])]
     while pending:

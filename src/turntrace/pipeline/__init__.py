@@ -21,6 +21,7 @@ from turntrace.pipeline.record import amended, build, with_previews, without_con
 from turntrace.pipeline.sample import Sampler
 from turntrace.pipeline.summary import summarise
 from turntrace.pipeline.truncate import truncate
+from turntrace.pipeline.unfinished import settle
 from turntrace.records.batch import Worked
 from turntrace.records.fragment import Fragment
 from turntrace.records.trace import Trace
@@ -66,6 +67,7 @@ class Pipeline:
         self.pricer = pricer or Pricer()
         self._stages: tuple[Stage, ...] = (
             self._convert,
+            settle,
             self._price,
             Identifier(settings.identify, environment=settings.environment, pseudonym=pseudonym),
             summarise,

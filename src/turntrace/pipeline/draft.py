@@ -97,7 +97,7 @@ class Draft:
             started_at_us=self.started_at_us,
             duration_us=self.duration_us,
             ttft_us=self.ttft_us,
-            is_open=self.duration_us is None,
+            is_open=span.duration_us is None,
             model=self.model,
             model_requested=self.model_requested,
             provider=self.provider,

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 _NAMES: Final = (
     *("id", "trace_id", "span_id", "parent_span_id", "name", "source", "method", "route", "http_status"),
-    *("started_at_us", "duration_us", "ttft_us", "last_byte_us", "bytes_sent", "chunk_count", "is_streamed"),
-    *("error", "session_id", "user_id", "feature", "experiment", "environment", "release", "request_id"),
+    *("started_at_us", "duration_us", "ttft_us", "last_byte_us", "client_left_us", "bytes_sent", "chunk_count"),
+    *("is_streamed", "error", "session_id", "user_id", "feature", "experiment", "environment", "release", "request_id"),
     *("service_name", "tags", "metadata", "feature_flags", "input", "output", "content", "depth"),
 )
 IDENTITY: Final = ("id", "trace_id", "span_id", "started_at_us")

@@ -94,6 +94,8 @@ class Span(trace.Span):
     events: list[dict[str, Any]] | None = None
     partial: Partial | None = None
     owns_turn: bool = False
+    rested_ns: int = 0  # since when it stands still between two steps, none of its code running; 0 while it runs
+    is_whole: bool = False  # it came to its end although nobody asked for another step
     _activation: Activation | None = None
     _span_context: SpanContext | None = None
 
@@ -167,10 +169,11 @@ class Span(trace.Span):
 
     def fail(self, error: BaseException) -> None:
         """Record why the observation ended early. A closed generator is no failure, a cancelled task a warning."""
-        if isinstance(error, GeneratorExit):
-            return
         try:
-            self._fail(error)
+            if isinstance(error, GeneratorExit):
+                self._leave()
+            else:
+                self._fail(error)
         except Exception as exc:
             self.turn.recorder.guard.fault("span.fail", exc)
 
@@ -183,6 +186,15 @@ class Span(trace.Span):
         else:
             self.status = "error"
             self.error = describe(error)
+
+    def _leave(self) -> None:
+        """Nobody reads what the generator around it yields. Where that is found out after the turn's end, it has stood
+        still since the last piece of the answer."""
+        turn = self.turn
+        if self.rested_ns or not turn.is_finished or self._started_ns >= turn.ended_ns:
+            return
+        last_ns = turn.started_ns + 1000 * (turn.last_byte_us or 0)
+        self.rested_ns = last_ns if self._started_ns < last_ns < turn.ended_ns else turn.ended_ns
 
     def __enter__(self) -> "Span":
         if self.own is None:
@@ -223,7 +235,7 @@ class Span(trace.Span):
             return
         now = perf_counter_ns()
         if end_time is None:
-            self.duration_us = (now - self._started_ns) // 1000
+            self.duration_us = ((self.rested_ns or now) - self._started_ns) // 1000
         else:
             self.duration_us = max(end_time // 1000 - self.started_at_us, 0)
         try:
@@ -348,8 +360,12 @@ class Span(trace.Span):
         wire: dict[str, Any] = {"span_id": self.span_id, "name": self.name, "started_at_us": self.started_at_us}
         if self.parent_span_id is not None:
             wire["parent_span_id"] = self.parent_span_id
-        if self.duration_us is not None:
+        if self.duration_us is None:
+            wire["seen_us"] = ((self.rested_ns or perf_counter_ns()) - self._started_ns) // 1000
+        else:
             wire["duration_us"] = self.duration_us
+            if self.rested_ns and not self.is_whole:
+                wire["seen_us"] = self.duration_us
         if self.own is not None:
             wire["own"] = self.own if self.partial is None else self._own_with_output(self.partial)
         if self.trace_id != self.turn.trace_id:

@@ -6,6 +6,7 @@ task, or another thread, may be running.
 """
 
 from collections.abc import AsyncGenerator, Callable, Generator
+from time import perf_counter_ns
 from types import TracebackType
 from typing import Any, Final
 
@@ -52,10 +53,12 @@ class Pieces:
 class Stepping:
     """One observation whose function runs in steps: attached around each, finished once."""
 
-    __slots__ = ("_pieces", "_span")
+    __slots__ = ("_pieces", "_span", "is_closing")
 
     def __init__(self, span: Span, capture_output: bool) -> None:
         self._span = span
+        self.is_closing = False
+        span.rested_ns = perf_counter_ns()  # until its first step
         self._pieces: Pieces | None = None
         if capture_output:
             self._pieces = Pieces(span.turn.field_limit)
@@ -70,6 +73,7 @@ class Stepping:
             return None
 
     def _attach(self) -> Any:
+        self._rest(0)
         previous = get_current()
         activation = activate(self._span.turn) if self._span.owns_turn else None
         own = with_span(self._span, get_current())
@@ -86,8 +90,16 @@ class Stepping:
                 deactivate(activation)
             if get_current() is own:
                 attach(previous)
+            self._rest(perf_counter_ns())
         except Exception as exc:
             self._span.turn.recorder.guard.fault("observe.detach", exc)
+
+    def _rest(self, since_ns: int) -> None:
+        """Note that it stands still from now on, or goes on (0). That it is closed after its turn's end says nothing
+        of when it was left: there its last step stays its end."""
+        span = self._span
+        if not (self.is_closing and span.turn.is_finished):
+            span.rested_ns = since_ns
 
     def keep(self, item: Any) -> None:
         """Note one yielded piece; the first one is the time to first token of a generation."""
@@ -132,6 +144,7 @@ class ObservedGenerator(Generator[Any, Any, Any]):
     def close(self) -> None:
         """Close the inner generator and end the observation."""
         stepping = self._stepping
+        stepping.is_closing = True
         attached = stepping.attach()
         try:
             self._steps.close()
@@ -189,6 +202,7 @@ class ObservedAsyncGenerator(AsyncGenerator[Any, Any]):
     async def aclose(self) -> None:
         """Close the inner generator and end the observation."""
         stepping = self._stepping
+        stepping.is_closing = True
         attached = stepping.attach()
         try:
             await self._steps.aclose()

@@ -69,6 +69,7 @@ class Turn:
         "_told",
         "bytes_sent",
         "chunk_count",
+        "client_left_us",
         "content",
         "depth",
         "done",
@@ -164,6 +165,7 @@ class Turn:
         self.duration_us: int | None = None
         self.ttft_us: int | None = None
         self.last_byte_us: int | None = None
+        self.client_left_us: int | None = None
         self.bytes_sent: int | None = None
         self.chunk_count: int | None = None
         self.is_streamed = False
@@ -297,6 +299,11 @@ class Turn:
         self.chunk_count = (self.chunk_count or 0) + 1
         if self._body is not None and self.is_streamed:  # what comes in one piece is nobody's stream
             self._body.add(chunk)
+
+    def leave(self) -> None:
+        """The client is found gone; the first call counts."""
+        if self.client_left_us is None:
+            self.client_left_us = (perf_counter_ns() - self.started_ns) // 1000
 
     def is_due(self, now_ns: int | None = None) -> bool:
         """Whether a frame should be written now: `delta_ms`, or 4 KB of answer, since the last one."""

@@ -76,3 +76,24 @@ def test_every_step_is_drawn_inside_whatever_its_times(times: list[tuple[int, in
     assert len(drawing.rows) == len(steps)
     assert all(row.x >= 0 and row.width > 0 and row.x + row.width <= WIDTH + 0.1 for row in drawing.rows)
     assert len(drawing.ticks) <= 6
+
+
+def test_what_ends_long_after_the_turn_leaves_it_half_of_the_width() -> None:
+    drawing = waterfall(trace(step("a", 0, 900), step("b", 400, 60_000_000), step("c", 50_000, 60_000)))
+    rows = {row.observation.span_id: row for row in drawing.rows}
+    assert (drawing.span_us, drawing.turn_width) == (2000, 500)
+    assert (rows["a"].width, rows["a"].is_cut) == (450, False)
+    assert (rows["b"].x, rows["b"].width, rows["b"].is_cut) == (200, 800, True)
+    assert rows["c"].is_cut
+    assert rows["c"].x + rows["c"].width == WIDTH
+
+
+def test_the_critical_path_is_that_of_the_turn_and_not_of_what_followed_it() -> None:
+    drawing = waterfall(trace(step("a", 0, 400), step("b", 400, 1000), step("c", 1500, 9000)))
+    assert [row.observation.span_id for row in drawing.rows if row.is_critical] == ["a", "b"]
+
+
+def test_a_running_turn_is_drawn_up_to_now() -> None:
+    running = replace(trace(step("a", 0, 100), step("b", 100, None), length=None), outcome="in_progress")
+    drawing = waterfall(running, now_us=1000)
+    assert [(row.x, row.width) for row in drawing.rows] == [(0, 100), (100, 900)]

@@ -65,7 +65,7 @@ def test_a_value_of_a_wrong_type_is_kept_raw_and_flagged() -> None:
     assert found.turn.flags == ("field_invalid:duration_us", "field_invalid:tags")
     observation = worked(found).trace.observations[0]
     assert observation.metadata == {"turntrace.invalid.name": 7, "turntrace.invalid.started_at_us": "now"}
-    assert observation.flags == ("field_invalid:name", "field_invalid:started_at_us")
+    assert observation.flags == ("field_invalid:name", "field_invalid:started_at_us", "incomplete")
 
 
 def test_a_span_that_cannot_be_read_costs_only_itself() -> None:

@@ -16,6 +16,7 @@ from turntrace.pipeline.sample import share_of
 from turntrace.pipeline.truncate import bound, cut_text
 from turntrace.records.batch import Worked
 from turntrace.records.fragment import FrameKind
+from turntrace.records.observation import Observation
 from turntrace.records.rollup import RollupFact
 from turntrace.records.trace import Trace
 from turntrace.records.usage import Usage
@@ -361,3 +362,27 @@ def test_cut_fields_are_flagged() -> None:
     found = worked(turn(own(1, input="x" * 5000, output="short")), max_field_bytes=1024).trace
     assert found.observations[0].flags == ("cut:input",)
     assert found.input_preview is not None
+
+
+def test_what_was_open_when_its_turn_ended_is_incomplete_and_as_long_as_it_was_seen() -> None:
+    found = trace(
+        span(1, started_at_us=START_US + 1000, duration_us=None, seen_us=700),
+        span(2, started_at_us=START_US + 1000, duration_us=None),
+        span(3, duration_us=900, seen_us=900),
+        span(4, duration_us=900),
+    )
+    assert [(item.is_open, item.duration_us, item.flags) for item in sorted(found.observations, key=_number)] == [
+        (True, 700, ("incomplete",)),
+        (True, 4000, ("incomplete",)),  # until the turn's end
+        (False, 900, ("incomplete",)),
+        (False, 900, ()),
+    ]
+
+
+def test_what_a_running_turn_has_open_goes_on() -> None:
+    (step,) = trace(span(1, duration_us=None, seen_us=700), kind=FrameKind.START, duration_us=None).observations
+    assert (step.is_open, step.duration_us, step.flags) == (True, None, ())
+
+
+def _number(step: Observation) -> str:
+    return step.span_id
