@@ -14,7 +14,7 @@ from sqlalchemy.exc import DataError, IntegrityError
 
 from turntrace.failpoint import reach
 from turntrace.records.batch import Batch
-from turntrace.storage import losses, marks, readings, scores, tombstones
+from turntrace.storage import losses, marks, outbound, readings, scores, tombstones
 from turntrace.storage.database import Database
 from turntrace.storage.pace import Pace, Stopwatch
 from turntrace.storage.turns import Prepared, TurnWriter
@@ -88,10 +88,12 @@ def _store(connection: Connection, batch: Batch, prepared: Sequence[Prepared], n
     reach("storage.after_turns")
     writer.store_late()
     reach("storage.after_late")
+    outbound.enqueue(connection, writer.to_send(), now_us=now_us)
     writer.sessions.store(connection, is_cleaned=clean)
     writer.rollup.append(connection, is_cleaned=clean)
     reach("storage.after_rollups")
-    scores.store(connection, batch.scores, now_us=now_us)
+    wanted = tombstones.allowed_scores(connection, batch.scores, digest_key)
+    scores.store(connection, wanted, now_us=now_us)
     if prepared:
         scores.adopt(connection, (item.worked.trace.trace_id for item in prepared), now_us=now_us)
     changes = Counter(batch.loss)

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, or_, select, update
 
 from turntrace.errors import InvalidInput, NotFound
 from turntrace.records.score import DATA_TYPES, SCORE_SOURCES, Score
-from turntrace.storage import bulk, tables
+from turntrace.storage import bulk, tables, tombstones
 from turntrace.storage.narrow import json_object
 
 _s = tables.score.c
@@ -33,6 +33,7 @@ def upsert(connection: Connection, score: Score, *, now_us: int) -> Upserted:
         InvalidInput: a field is not allowed. NotFound: there is no such turn or observation.
     """
     check(score)
+    tombstones.take_fence(connection)  # or the turn could be erased between the look at it and the commit
     known = connection.execute(select(_s.created_at_us).where(_s.id == score.id)).scalar()
     created = now_us if known is None else int(known)
     stored = replace(_targeted(connection, score), created_at_us=created, updated_at_us=now_us)

@@ -278,13 +278,25 @@ class TurnWriter:
             rows = [{"turn_id": turn_id, "at_us": at_us} for turn_id, at_us in sorted(self._leave_out.items())]
             self._connection.execute(statement, rows)
 
+    def to_send(self) -> Iterator[tuple[str, str]]:
+        """Destination and id of every turn that has ended and was stored or changed here."""
+        whole = ((item.id, item.worked.exports) for item in self._insert.values())
+        late_ones = ((worked.trace.id, worked.exports) for worked in self._late)
+        for turn_id, destinations in (*whole, *late_ones):
+            known = self._known.get(turn_id)
+            if known is not None and known.is_final:
+                yield from ((destination, turn_id) for destination in destinations)
+
     def store_received(self, waiting: Iterable[Reception]) -> None:
         """What the turns were made from, and what waits for its turn.
 
         Raises:
             ReceivedMeanwhile: another worker was faster.
         """
-        received.store(self._connection, (*self._receptions, *waiting), now_us=self._now_us)
+        found = list(waiting)
+        erased = tombstones.find_turns(self._connection, {reception.turn_id for reception in found})
+        found = [reception for reception in found if reception.turn_id not in erased]
+        received.store(self._connection, (*self._receptions, *found), now_us=self._now_us)
 
     def _delete(self, turn_ids: Iterable[str]) -> None:
         found = sorted(turn_ids)

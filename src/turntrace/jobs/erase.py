@@ -1,0 +1,179 @@
+"""Erases people, sessions and turns: at once where somebody waits for it, and by the timer what was left unfinished.
+
+Every transaction may be the last of its process: the next one goes on where the rows say it stands.
+"""
+
+import logging
+import time
+import uuid
+from collections.abc import Mapping
+from typing import Final
+
+from sqlalchemy import Connection
+
+from turntrace.failpoint import reach
+from turntrace.keyring import KeyRing
+from turntrace.records.erasure import Receipt, Target
+from turntrace.storage import audit, belonging, receipts, tombstones
+from turntrace.storage.database import Database
+from turntrace.storage.erasure import Eraser, overwriting
+from turntrace.storage.pace import Stopwatch
+
+log = logging.getLogger("turntrace.jobs")
+
+TURNS_AT_ONCE: Final = 250
+PASSES: Final = 5  # of deletion and verification, before it is left to the next run
+REQUEST_SECONDS: Final = 20.0  # longest that somebody waits for a receipt; then the timer goes on
+_LONGEST_ACTOR: Final = 100
+
+
+def now_us() -> int:
+    """Unix time in microseconds."""
+    return time.time_ns() // 1000
+
+
+def ask(
+    connection: Connection, target: Target, *, actor: str, suppress: bool = False, at_us: int | None = None
+) -> receipts.Erasure:
+    """Put an erasure down, in a transaction of the caller's. Nothing of the target comes in from its commit on."""
+    at_us = now_us() if at_us is None else at_us
+    return receipts.ask(
+        connection,
+        target,
+        erasure_id=uuid.uuid4().hex,
+        now_us=at_us,
+        suppress=suppress,
+        actor=actor[:_LONGEST_ACTOR],
+    )
+
+
+def erase_at_once(
+    database: Database,
+    target: Target,
+    keys: KeyRing,
+    *,
+    actor: str,
+    suppress: bool = False,
+    seconds: float = REQUEST_SECONDS,
+) -> Receipt:
+    """Erase a target; the receipt is unfinished when it took longer than `seconds`: then the timer goes on."""
+    asked = database.transact(ask, target, actor=actor, suppress=suppress)
+    return work_off(database, asked.id, keys, deadline=time.monotonic() + seconds)
+
+
+def erase_online(connection: Connection, target: Target, *, actor: str, suppress: bool = False) -> Receipt:
+    """Erase a target inside a transaction of the host's: tombstones and rows go with its commit, or not at all.
+
+    The receipt is unfinished: the timer verifies and signs after the commit.
+    """
+    digest_key = tombstones.take_fence(connection, exclusive=True)
+    asked = ask(connection, target, actor=actor, suppress=suppress)
+    with overwriting(connection):
+        eraser = Eraser(connection, asked.target, erasure_id=asked.id, digest_key=digest_key, now_us=now_us())
+        while eraser.erase_turns(TURNS_AT_ONCE):
+            pass
+        eraser.erase_rest()
+    receipts.progress(connection, asked, eraser.counts, now_us=now_us())
+    return receipts.get(connection, asked.id)
+
+
+def erase(database: Database, *, keys: KeyRing, seconds: float = 50.0) -> Mapping[str, int]:
+    """Finish what was asked for and is not finished. Safe to stop anywhere.
+
+    Returns:
+        Counts: erasures finished, and those that are left.
+    """
+    deadline = time.monotonic() + seconds
+    with database.read() as connection:
+        waiting = receipts.unfinished(connection)
+    found = [work_off(database, erasure_id, keys, deadline=deadline) for erasure_id in waiting]
+    done = sum(receipt.status == "done" for receipt in found)
+    return {"finished": done, "left": len(found) - done}
+
+
+def is_erasure_due(database: Database) -> bool:
+    """Whether an erasure waits."""
+    with database.read() as connection:
+        return bool(receipts.unfinished(connection))
+
+
+def work_off(database: Database, erasure_id: str, keys: KeyRing, *, deadline: float) -> Receipt:
+    """Go on with an erasure until it is finished, or the deadline (monotonic) has passed."""
+    for _ in range(PASSES):
+        if not _delete(database, erasure_id, deadline):
+            break
+        reach("erase.before_verify")
+        if database.transact(_verify, erasure_id, keys, _physical(database)):
+            break
+    return _scrub(database, erasure_id, keys)
+
+
+def _physical(database: Database) -> str:
+    if database.dialect != "sqlite":
+        return "server"
+    return "done" if database.is_memory else "pending"
+
+
+def _delete(database: Database, erasure_id: str, deadline: float) -> bool:
+    """Delete until nothing is left to delete; False past the deadline, or when somebody else has finished."""
+    while True:
+        size = min(TURNS_AT_ONCE, database.pace.items) if database.is_guest else TURNS_AT_ONCE
+        with Stopwatch() as watch:
+            number = database.transact(_delete_some, erasure_id, size)
+        reach("erase.after_batch")
+        if number is None:
+            return False
+        if number == 0:
+            return True
+        if database.is_guest:
+            database.pace.learn(number, watch.seconds)
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(min(watch.seconds, 0.2))  # as long for other writers as for us
+
+
+def _delete_some(connection: Connection, erasure_id: str, size: int) -> int | None:
+    """The transaction: some turns, or, when there are none left, the rest. None: finished already."""
+    digest_key = tombstones.take_fence(connection, exclusive=True)
+    erasure = receipts.hold(connection, erasure_id)
+    if erasure is None:
+        return None
+    at_us = now_us()
+    eraser = Eraser(connection, erasure.target, erasure_id=erasure_id, digest_key=digest_key, now_us=at_us)
+    number = eraser.erase_turns(size)
+    if number == 0:
+        eraser.erase_rest()
+    receipts.progress(connection, erasure, eraser.counts, now_us=at_us)
+    return number
+
+
+def _verify(connection: Connection, erasure_id: str, keys: KeyRing, physical: str) -> bool:
+    """Sign, when nothing is left."""
+    tombstones.take_fence(connection)
+    erasure = receipts.hold(connection, erasure_id)
+    if erasure is None:
+        return True
+    left = belonging.remaining(connection, erasure.target, erasure_id)
+    if left:
+        log.info("an erasure goes on: rows were left in %s", ", ".join(left))
+        return False
+    at_us = now_us()
+    receipt = receipts.finish(connection, erasure_id, keys=keys, physical=physical, now_us=at_us)
+    audit.append(
+        connection,
+        actor=erasure.actor,
+        action=f"{erasure.target.kind}.erase",
+        target=f"erasure {erasure_id}",
+        details={"counts": dict(receipt.counts)},
+        now_us=at_us,
+    )
+    return True
+
+
+def _scrub(database: Database, erasure_id: str, keys: KeyRing) -> Receipt:
+    """Empty SQLite's log, where nobody needs it: what was deleted is overwritten in the file, but not yet there."""
+    with database.read() as connection:
+        receipt = receipts.get(connection, erasure_id)
+    if receipt.status != "scrubbing" or not database.checkpoint():
+        return receipt
+    return database.transact(receipts.scrubbed, erasure_id, keys=keys, now_us=now_us())
