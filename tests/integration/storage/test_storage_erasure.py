@@ -2,7 +2,6 @@
 
 import os
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -64,7 +63,7 @@ def derive(database: Database) -> None:
 
 
 @pytest.fixture
-def filled(database: Database) -> Iterator[Database]:
+def filled(database: Database) -> Database:
     """Turns of Anna (1) and Bob (2), of experiments (11, 12) and judges (21, 22) made from them."""
     s.write(database, s.end(of(1, "anna", session_id="s1")), s.end(of(2, "bob", session_id="s2")))
     for n in (11, 12, 21, 22):
@@ -80,7 +79,7 @@ def filled(database: Database) -> Iterator[Database]:
         ),
     )
     derive(database)
-    yield database
+    return database
 
 
 def test_every_row_of_a_person_goes_and_those_of_others_stay(filled: Database) -> None:

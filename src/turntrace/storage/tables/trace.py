@@ -115,6 +115,7 @@ class ObservationRow(Row, table=True):
 
     __table_args__ = options(
         index("observation_started", "started_at_us", "turn_id", "span_id"),
+        index("observation_user", "user_id", only="user_id IS NOT NULL"),
         rowid=False,
     )
 
