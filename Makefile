@@ -18,8 +18,12 @@ $(VENV)/.dev: pyproject.toml
 demo: $(VENV)/.demo
 	@$(BIN)/turntrace demo
 
+# Tests mostly wait for servers, so there are more at once than cores; those that measure time come after, alone.
+TEST_PROCESSES ?= 3
+
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not alone" -n $(TEST_PROCESSES) --dist worksteal $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m alone $(PYTEST_ARGS)
 
 test-long: $(VENV)/.dev
 	TURNTRACE_TEST_LONG=1 $(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -18,6 +18,8 @@ from tests.acceptance.panel.conftest import ARTIFACTS, chromium
 from tests.acceptance.panel.watcher import Watcher
 from tests.acceptance.servers import ROOT, free_port, wait_until
 
+pytestmark = pytest.mark.alone
+
 TURNS = 60
 FIRST_TURNS_SECONDS = 30 if os.environ.get("CI") else 15
 PAGES = ("/", "/traces", "/sessions", "/users", "/cost", "/system")

@@ -5,6 +5,8 @@ import statistics
 import subprocess
 import sys
 
+import pytest
+
 HEAVY = ("spacy", "sqladmin", "presidio_analyzer", "sqlmodel", "sqlalchemy", "starlette", "opentelemetry.sdk")
 
 
@@ -14,6 +16,7 @@ def python(code: str) -> str:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env).stdout
 
 
+@pytest.mark.alone
 def test_a_cold_import_takes_at_most_150_ms() -> None:
     code = "import time; t = time.perf_counter(); import turntrace; print(time.perf_counter() - t)"
     python(code)

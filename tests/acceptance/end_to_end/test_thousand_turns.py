@@ -25,6 +25,8 @@ from tests.acceptance.servers import (
     wait_until,
 )
 
+pytestmark = pytest.mark.alone
+
 TURNS = 1000
 CONCURRENCY = 32
 READABLE_SECONDS = 5.0 if os.environ.get("CI") else 2.0

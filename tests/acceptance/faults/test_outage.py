@@ -30,7 +30,7 @@ ADDED_MS, ADDED_SHARE = 1.0, 0.05
 MEMORY_MB = 64.0
 VISIBLE_SECONDS = 10.0
 
-pytestmark = pytest.mark.timeout(7200 if IS_LONG else 300)
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(7200 if IS_LONG else 300)]
 
 
 @pytest.fixture
