@@ -1,5 +1,6 @@
 """The database: one lazy engine, short transactions, guest manners. Knows drivers, not tables of ours."""
 
+import copy
 import os
 import random
 import threading
@@ -52,6 +53,8 @@ class Database:
         self.is_memory = is_memory(self.url)
         self.pace = Pace(GUEST_LOCK_SECONDS / 2)  # of transactions in a host's SQLite file
         self._is_guest: bool | None = True if self._host_engine is not None else None
+        self._lens: Callable[[Connection], None] | None = None
+        self._whole: Database | None = None
         self._start_fresh()
 
     def _start_fresh(self) -> None:
@@ -112,6 +115,18 @@ class Database:
         if self._pid == os.getpid() and self._engine is not None and not self._shares_pool:
             self._engine.dispose()
 
+    def through(self, lens: Callable[[Connection], None]) -> "Database":
+        """The same database, over the same pool, of which every connection is shown to `lens` first."""
+        engine = self.engine  # made now, so that both have the same
+        found = copy.copy(self)
+        found._engine, found._lens, found._whole = engine, lens, self.whole
+        return found
+
+    @property
+    def whole(self) -> "Database":
+        """The database without a lens: for sums about the installation, never for anybody's turns."""
+        return self._whole or self
+
     # --- transactions ---
 
     @contextmanager
@@ -122,6 +137,8 @@ class Database:
             DatabaseUnavailable, SchemaOutOfDate: with one clear line; other errors of statements as they are.
         """
         with self._turn, self._translated(), self.engine.connect() as connection:
+            if self._lens is not None:
+                self._lens(connection)
             yield connection
 
     @contextmanager
@@ -130,6 +147,8 @@ class Database:
         statement (`BEGIN IMMEDIATE`). The body cannot be run again on a deadlock: `transact` does that.
         """
         with self._turn, self._translated(), self.engine.connect() as connection:
+            if self._lens is not None:
+                self._lens(connection)
             writing = connection.execution_options(**{_WRITING: True})
             yield writing
             writing.commit()

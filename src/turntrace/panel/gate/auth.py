@@ -15,13 +15,15 @@ from turntrace.panel.context import PanelContext
 from turntrace.panel.gate import cookie, csrf
 from turntrace.panel.gate.role import Role, Viewer
 from turntrace.panel.gate.session import Sessions
+from turntrace.storage.sight import Scope
 
 log = logging.getLogger("turntrace.panel")
 MAX_NAME: Final = 100
 
 
 class Authenticator:
-    """Recognises people. `panel_auth` gets the Starlette request and answers a role, `{name, role}` or None."""
+    """Recognises people. `panel_auth` gets the Starlette request and answers a role, `{name, role, scope}`
+    or None; `scope` narrows everything to a tenant's turns (`{"environment": …, "feature": …, "tag": …}`)."""
 
     def __init__(self, context: PanelContext, sessions: Sessions) -> None:
         self._context = context
@@ -66,8 +68,13 @@ class Authenticator:
         if role is None:
             log.warning("panel_auth answered no known role: expected one of %s", ", ".join(r.label for r in Role))
             return None
+        try:
+            scope = Scope.of(given.get("scope"))
+        except (ValueError, TypeError):
+            log.warning("panel_auth answered a scope that is none: a mapping of environment, feature or tag")
+            return None
         name = str(given.get("name") or "host user")[:MAX_NAME]
-        return Viewer(name=name, role=role, csrf_token=self._token(name))
+        return Viewer(name=name, role=role, csrf_token=self._token(name), scope=scope)
 
     def _token(self, name: str) -> str:
         """Where the session is the host's, the token is bound to the person and the day."""

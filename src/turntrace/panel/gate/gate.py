@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Final
 
@@ -16,12 +17,15 @@ from turntrace.panel.gate import csrf
 from turntrace.panel.gate.auth import Authenticator
 from turntrace.panel.gate.role import Role, Viewer
 from turntrace.panel.visit import STATE, Visit
+from turntrace.storage.sight import seen_by
 
 log = logging.getLogger("turntrace.panel")
 
 LOGIN_PATH: Final = "/login"
 STATIC_PATH: Final = "/static/"
 _UNREADY: Final = (DatabaseUnavailable, SchemaOutOfDate, SchemaTooNew)
+# Pages about the whole installation: nothing for people who see the turns of one tenant.
+_OF_EVERYBODY: Final = frozenset({"admin", "system", "audit", "privacy"})
 FORM_STATE: Final = "turntrace.form"
 ADMIN_PATH: Final = "/admin"
 
@@ -87,12 +91,17 @@ class Gate:
         path = below(scope)
         if (path == ADMIN_PATH or path.startswith(f"{ADMIN_PATH}/")) and not viewer.may(Role.ADMIN):
             return _refused(HTTPStatus.FORBIDDEN, "This needs the role admin.")
+        if viewer.scope is not None and path.split("/")[1] in _OF_EVERYBODY:
+            return _refused(HTTPStatus.FORBIDDEN, "This page is about everybody's turns; you see a part of them.")
         scope[STATE] = self._visit(request, viewer, form)
         return None
 
     def _visit(self, request: Request, viewer: Viewer, form: Mapping[str, str]) -> Visit:
         address = Address(request.scope.get("root_path", ""))
-        return Visit(request=request, context=self._context, viewer=viewer, address=address, form=form)
+        context = self._context
+        if viewer.sight.is_limited:  # here, and not in the pages: none of them can forget it
+            context = replace(context, database=seen_by(context.database, viewer.sight))
+        return Visit(request=request, context=context, viewer=viewer, address=address, form=form)
 
 
 def _token(request: Request, form: Mapping[str, str]) -> str | None:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import IntEnum
 
+from turntrace.storage.sight import Scope, Sight
+
 
 class Role(IntEnum):
     """Roles, each including those before it: numbers, content, scores, exports and keys of others, everything."""
@@ -29,12 +31,21 @@ class Role(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Viewer:
-    """A person in front of the panel. `csrf_token` belongs to their session; `token_hash` names it, if it is ours."""
+    """A person in front of the panel. `csrf_token` belongs to their session; `token_hash` names it, if it is ours.
+
+    `scope` is a tenant's share of the turns, where the host's callback gave one.
+    """
 
     name: str
     role: Role
     csrf_token: str
     token_hash: str | None = None
+    scope: Scope | None = None
+
+    @property
+    def sight(self) -> Sight:
+        """What every statement of this person is narrowed to."""
+        return Sight(with_content=self.may(Role.READER), scope=self.scope)
 
     def may(self, role: Role) -> bool:
         """Whether the person's role includes `role`."""

@@ -27,7 +27,7 @@ def show(request: Request) -> Response:
     visit = visit_of(request)
     status = dict(visit.context.status())
     loss = visit.context.loss()
-    with visit.context.database.read() as connection:
+    with visit.context.database.whole.read() as connection:
         facts = system(connection)
         entries = audit.list_entries(connection, limit=AUDIT_ROWS) if visit.viewer.may(Role.ADMIN) else ()
     settings = visit.context.settings
