@@ -5,14 +5,18 @@ Every process of the application that works may run a scheduler; only the holder
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from turntrace.errors import NotFound, TurntraceError
 from turntrace.jobs.compact import compact
+from turntrace.jobs.erase import erase, is_erasure_due
+from turntrace.keyring import KeyRing
+from turntrace.settings import Settings
 from turntrace.storage import leases
 from turntrace.storage.database import Database
 
@@ -33,32 +37,48 @@ class Job:
     interval_seconds: int
     run: Run
     help: str
+    is_due: Callable[[Database], bool] | None = None  # None: at every slot
 
 
 JOBS: Final = (Job("compact", 60, compact, "Merge the deltas of the roll-ups."),)
 
 
-def job(name: str) -> Job:
+def jobs_of(settings: Settings, keys: KeyRing) -> tuple[Job, ...]:
+    """Every job, those that need settings or keys included."""
+    return (
+        *JOBS,
+        Job("erase", 5, partial(erase, keys=keys), "Finish the erasures that were asked for.", is_erasure_due),
+    )
+
+
+def job(name: str, jobs: Sequence[Job] = JOBS) -> Job:
     """The job with this name.
 
     Raises:
         NotFound: there is none; the message names them all.
     """
-    for found in JOBS:
+    for found in jobs:
         if found.name == name:
             return found
-    raise NotFound(f"there is no job {name!r}; there are {', '.join(each.name for each in JOBS)}")
+    raise NotFound(f"there is no job {name!r}; there are {', '.join(each.name for each in jobs)}")
 
 
 class Scheduler:
     """Runs the jobs while this process holds the lease.
 
     Args:
+        jobs: what runs.
         wall: Unix time in microseconds, for the slots.
     """
 
-    def __init__(self, database: Database, *, wall: Callable[[], int] = lambda: time.time_ns() // 1000) -> None:
-        self._database, self._wall = database, wall
+    def __init__(
+        self,
+        database: Database,
+        jobs: Sequence[Job] = JOBS,
+        *,
+        wall: Callable[[], int] = lambda: time.time_ns() // 1000,
+    ) -> None:
+        self._database, self._jobs, self._wall = database, tuple(jobs), wall
         self._owner = leases.new_owner()
         self._lease: leases.Lease | None = None
         self._timer = BackgroundScheduler(timezone="UTC", job_defaults={"coalesce": True, "max_instances": 1})
@@ -66,7 +86,7 @@ class Scheduler:
     def start(self) -> None:
         """Begin; nothing runs before the lease is held."""
         self._timer.add_job(self._keep_lease, "interval", seconds=RENEW_SECONDS, id="lease")
-        for each in JOBS:
+        for each in self._jobs:
             self._timer.add_job(self._run_slot, "interval", seconds=each.interval_seconds, args=[each], id=each.name)
         self._timer.start()
 
@@ -90,7 +110,7 @@ class Scheduler:
 
     def _run_slot(self, each: Job) -> None:
         """Run a job for the present slot of time, unless somebody has."""
-        if not self._keep_lease() or self._lease is None:
+        if not self._is_due(each) or not self._keep_lease() or self._lease is None:
             return
         length_us = each.interval_seconds * 1_000_000
         now_us = self._wall()
@@ -103,6 +123,13 @@ class Scheduler:
                 self._finish(each, run_id)
         except TurntraceError as error:
             log.warning("the job %s did not run: %s", each.name, type(error).__name__)
+
+    def _is_due(self, each: Job) -> bool:
+        """Whether there is anything to do: asking costs less than a lease and a note of a run that did nothing."""
+        try:
+            return each.is_due is None or each.is_due(self._database)
+        except TurntraceError:
+            return False
 
     def _finish(self, each: Job, run_id: int) -> None:
         status, details = "done", {}
