@@ -44,6 +44,7 @@ class Worked:
     is_kept: bool = True
     amended: frozenset[str] = frozenset()  # AMEND: names of the Trace fields that this fragment states
     reception: Reception | None = None  # received over OTLP: kept with the rows
+    exports: tuple[str, ...] = ()  # names of the destinations that it is sent on to, once it is stored
     counted: tuple[RollupFact, ...] = ()  # OTLP: facts of its earlier state, where sampling left that out
 
 

@@ -1,10 +1,11 @@
-"""Where stored turns are sent on to over OTLP, and which of them. Read from the setting `export_to`."""
+"""Where stored turns are sent on to over OTLP, which of them, and what it answers: setting `export_to`."""
 
 import fnmatch
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from enum import Enum
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -52,6 +53,23 @@ class Destination:
         if not self.environments and environment.startswith(OWN_PREFIX):
             return False
         return _matches(environment, self.environments) and _matches(route, self.routes)
+
+
+class Verdict(Enum):
+    """What a destination says to a request."""
+
+    TAKEN = "taken"
+    REFUSED = "refused"  # it does not want this, ever
+    LATER = "later"  # nobody knows whether it has it: send again
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """How a request went; `reason` holds a status or the name of an error, nothing of what was sent or answered."""
+
+    verdict: Verdict
+    reason: str = ""
+    retry_seconds: float | None = None  # the destination asks for this pause
 
 
 def _matches(value: str, patterns: tuple[str, ...]) -> bool:

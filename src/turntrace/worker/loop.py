@@ -77,6 +77,7 @@ class Worker:
 
     Args:
         desk: puts what comes over OTLP together with what came of the same turns before.
+        exports: names of the destinations that a turn is sent on to, once it is stored.
         clock: seconds that never go back, for intervals; `wall` gives Unix time in microseconds.
     """
 
@@ -94,13 +95,14 @@ class Worker:
         tell: Callable[[Status], None] = lambda status: None,
         redactor: Redactor | None = None,
         desk: Desk | None = None,
+        exports: Callable[[Worked], tuple[str, ...]] = lambda worked: (),
     ) -> None:
         self._source, self._pipeline = source, pipeline
         self._delivery = Delivery(database, wall=wall, tell=self._say_trouble)
         self._batch_turns, self._poll_seconds = batch_turns, poll_seconds
         self._clock, self._wall = clock, wall
         self._before_step, self._tell = before_step, tell
-        self._redactor, self._desk = redactor, desk
+        self._redactor, self._desk, self._exports = redactor, desk, exports
         self._batches = self._turns = 0
         self._in_hand = 0  # turns delivered, neither accounted for nor among the open ones
         self._failures = 0
@@ -322,13 +324,17 @@ class Worker:
         worked, lost = self._work([*chunk.fragments, *gathered.fragments])
         lost.update(chunk.lost)
         return Batch(
-            worked=tuple(self._with_reception(item, gathered) for item in worked),
+            worked=tuple(self._with_exports(self._with_reception(item, gathered)) for item in worked),
             marks=chunk.marks,
             readings=chunk.readings,
             loss=lost,
             scores=redacted_scores(self._redactor, chunk.scores),
             waiting=tuple(gathered.waiting),
         )
+
+    def _with_exports(self, worked: Worked) -> Worked:
+        found = self._exports(worked)
+        return replace(worked, exports=found) if found else worked
 
     def _with_reception(self, worked: Worked, gathered: Gathered) -> Worked:
         reception = gathered.receptions.get(worked.trace.id)
