@@ -1,6 +1,5 @@
 """Puts the heavy parts together: database, pipeline, worker, panel, API. Imported only where one of them is needed."""
 
-import hmac
 import importlib
 import json
 import logging
@@ -12,17 +11,21 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 from turntrace.errors import SettingsError, TurntraceError
+from turntrace.integrations.otlphttp import Guard, OtlpSender
 from turntrace.integrations.presidio import PresidioAnalyzer, build_analyzer
 from turntrace.integrations.pricefile import read_file
+from turntrace.jobs.subject import pseudonym as pseudonym_of
 from turntrace.keyring import KeyRing
 from turntrace.pipeline import Pipeline, Pricer
 from turntrace.pipeline.redact import TraceRedactor
+from turntrace.records.destination import Destination
 from turntrace.records.usage import Price
-from turntrace.scheduler import Scheduler
+from turntrace.scheduler import Scheduler, jobs_of
 from turntrace.settings import Settings
 from turntrace.spool.directory import WorkerLock, locate
 from turntrace.spool.memory import MemorySpool
@@ -31,6 +34,7 @@ from turntrace.storage import marks, migrate, prices, switches
 from turntrace.storage.database import Database, memory_engine
 from turntrace.version import __version__
 from turntrace.worker.comment import TAG_PURPOSE
+from turntrace.worker.exporter import Exporter, Exporters, names_for
 from turntrace.worker.loop import Source, Worker
 from turntrace.worker.reception import Desk
 from turntrace.worker.status import Status, read_status, write_status
@@ -120,8 +124,7 @@ def build_redactor(settings: Settings, keys: KeyRing, analyzer: PresidioAnalyzer
 
 def pseudonym(keys: KeyRing) -> Callable[[str], str]:
     """A keyed function of user ids: the same id gives the same 32 hex digits, and no key no way back."""
-    key = keys.derive(b"pseudonyms")
-    return lambda user_id: hmac.digest(key, user_id.encode("utf-8", "surrogatepass"), "sha256")[:16].hex()
+    return partial(pseudonym_of, keys)
 
 
 def build_worker(
@@ -158,7 +161,35 @@ def build_worker(
         tell=tell,
         redactor=redactor,
         desk=Desk(database, keys),
+        exports=names_for(find_destinations(settings)),
     )
+
+
+def find_destinations(settings: Settings) -> tuple[Destination, ...]:
+    """Where turns are sent on to; none, and a line in the log, where the file with them is of no use."""
+    try:
+        return settings.destinations()
+    except SettingsError as error:
+        log.error("nothing is sent on: %s", error)
+        return ()
+
+
+@contextmanager
+def exporting(settings: Settings, database: Database) -> Iterator[None]:
+    """Stored turns are sent on to the destinations of the settings inside."""
+    guard, found = Guard(settings.export_allowed_hosts), find_destinations(settings)
+    most, names = settings.export_max_turns, [destination.name for destination in found]
+    exporters = Exporters(
+        [
+            Exporter(database, destination, OtlpSender(destination, guard), most_waiting=most, known=names)
+            for destination in found
+        ]
+    )
+    exporters.start()
+    try:
+        yield
+    finally:
+        exporters.stop(settings.shutdown_seconds)
 
 
 def stored_mark(database: Database) -> Callable[[str], int]:
@@ -217,10 +248,11 @@ def work(settings: Settings, root: Path, keys: KeyRing, stop: threading.Event, e
     with closing(database):
         if not wait_for_schema(database, stop, _tell_waiting(root)):
             return
-        scheduler = Scheduler(database)
+        scheduler = Scheduler(database, jobs_of(settings, keys))
         scheduler.start()
+        reading = closing(SpoolReader(root, keys, mark=stored_mark(database)))
         try:
-            with closing(SpoolReader(root, keys, mark=stored_mark(database))) as reader, _analyzer(settings) as found:
+            with reading as reader, _analyzer(settings) as found, exporting(settings, database):
                 worker = build_worker(
                     settings,
                     reader,
@@ -259,7 +291,8 @@ def work_memory(
     with closing(database), _analyzer(settings) as found:
         if wait_for_schema(database, stop):
             worker = build_worker(settings, spool, keys, database, lambda status: None, tell_switch, analyzer=found)
-            worker.run(stop, drain_seconds=settings.shutdown_seconds)
+            with exporting(settings, database):
+                worker.run(stop, drain_seconds=settings.shutdown_seconds)
 
 
 def work_from_pipe(stream: IO[bytes]) -> int:
