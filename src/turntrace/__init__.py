@@ -11,7 +11,7 @@ from turntrace.version import __version__ as __version__
 if TYPE_CHECKING:
     from turntrace.capture.asgi import TurntraceMiddleware
     from turntrace.capture.wsgi import TurntraceWSGIMiddleware
-    from turntrace.errors import TurntraceError
+    from turntrace.errors import BudgetExceeded, BudgetUnavailable, TurntraceError
     from turntrace.runtime import Turntrace
     from turntrace.settings import Settings
     from turntrace.storage.migrate import ignore_turntrace_tables
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 
 __all__ = [
+    "BudgetExceeded",
+    "BudgetUnavailable",
     "Settings",
     "Turntrace",
     "TurntraceError",
@@ -29,6 +31,8 @@ __all__ = [
 ]
 
 _HOME = {
+    "BudgetExceeded": "turntrace.errors",
+    "BudgetUnavailable": "turntrace.errors",
     "Settings": "turntrace.settings",
     "Turntrace": "turntrace.runtime",
     "TurntraceError": "turntrace.errors",

@@ -42,8 +42,12 @@ from turntrace.worker.supervisor import ProcessWorker, Supervisor, ThreadWorker
 from turntrace.worker.switch import is_switched_off
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from sqlalchemy import Engine
 
+    from turntrace.guards.budget import Budgets, Hold
+    from turntrace.privacy import Privacy
     from turntrace.web import Web
 
 log = logging.getLogger("turntrace")
@@ -85,6 +89,9 @@ class Turntrace:
         self._panel = LazyPanel(self)
         self._web: Web | None = None
         self._web_lock = threading.Lock()
+        self._privacy: Privacy | None = None
+        self._budgets: Budgets | None = None
+        self._budgets_lock = threading.Lock()
         self._propagates_to = HostRules(self.settings.propagate_hosts).allows
         set_default(self.recorder)
 
@@ -110,6 +117,8 @@ class Turntrace:
 
     def shutdown(self) -> bool:
         """Stop the worker that this process started, within `shutdown_seconds`; what is spooled stays spooled."""
+        if self._budgets is not None:
+            self._budgets.close()
         return self.recorder.stop(self.settings.shutdown_seconds)
 
     # --- recording --------------------------------------------------------------------------------------------------
@@ -226,6 +235,73 @@ class Turntrace:
         except Exception as error:
             self.recorder.guard.fault("score", error)
         return made
+
+    # --- budgets ----------------------------------------------------------------------------------------------------
+
+    @property
+    def budgets(self) -> "Budgets":
+        """The budgets of this application, looked after by one thread from the first use on."""
+        with self._budgets_lock:
+            if self._budgets is None:
+                self.recorder.start()
+                # Loads SQL: only in a process whose calls are checked.
+                budgets = importlib.import_module("turntrace.budgets")
+                recorder = self.recorder
+                self._budgets = budgets.build(self.settings, recorder.keys, recorder.engine, recorder.guard.fault)
+            return self._budgets
+
+    def budget(
+        self,
+        *,
+        user_id: str | None = None,
+        tenant: str | None = None,
+        feature: str | None = None,
+        route: str | None = None,
+        key: str | None = None,
+        model: str | None = None,
+        provider: str | None = None,
+        input_tokens: int | None = None,
+        max_output_tokens: int | None = None,
+        estimate_usd: "Decimal | str | float | None" = None,
+    ) -> "Hold":
+        """Check budgets before model calls and charge them after: `with` or `async with` round the calls.
+
+        Names that are not given are those of the current turn (tenant and key: its tags `tenant:…`, `key:…`; `key` is
+        the name of a key, never a secret). The object has `model` (the one to call) and `settle(cost_usd)`.
+
+        Args:
+            estimate_usd: reserved for the calls; else it is priced from `model`, `input_tokens` and
+                `max_output_tokens`, else what calls of the model cost lately.
+
+        Raises:
+            BudgetExceeded: on entering, where a budget refuses; with `retry_after_seconds`.
+            BudgetUnavailable: on entering, with `budget_failure=closed`, while the database does not answer.
+        """
+        return self.budgets.hold(
+            user_id=user_id,
+            tenant=tenant,
+            feature=feature,
+            route=route,
+            key=key,
+            model=model,
+            provider=provider,
+            input_tokens=input_tokens,
+            max_output_tokens=max_output_tokens,
+            estimate_usd=estimate_usd,
+        )
+
+    # --- people -----------------------------------------------------------------------------------------------------
+
+    @property
+    def privacy(self) -> "Privacy":
+        """Erasure and access: `erase_subject`, `erase_session`, `erase_trace`, `export_subject`, `receipt`."""
+        with self._web_lock:
+            if self._privacy is None:
+                self.recorder.start()
+                # Loads SQL: only in a process that erases or exports.
+                privacy = importlib.import_module("turntrace.privacy")
+                self._privacy = privacy.build(self.settings, self.recorder.keys, self.recorder.engine)
+            return self._privacy
 
     # --- the web side -----------------------------------------------------------------------------------------------
 

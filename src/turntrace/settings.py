@@ -15,6 +15,7 @@ from turntrace.errors import SettingsError
 from turntrace.records.destination import Destination, read_destinations
 
 PREFIX: Final = "TURNTRACE_"
+_SAMPLE_RATE = re.compile(r"(feature|route|tenant):.+=(0(\.\d+)?|1(\.0+)?)\Z", re.DOTALL)
 _ENVIRONMENT_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}\Z")
 
 
@@ -93,6 +94,36 @@ class Settings:
     )
     keep_slow_ms: int = _setting(10_000, "Turns at least this long (ms) are always kept.", minimum=0)
     keep_cost_usd: Decimal = _setting(Decimal("0.50"), "Turns at least this costly (USD) are always kept.")
+    keep_tokens: int = _setting(50_000, "Turns with at least so many tokens, in and out, are always kept.", minimum=1)
+    keep_release_turns: int = _setting(
+        20, "So many first turns of a release not seen before by the worker are always kept.", minimum=0
+    )
+    sample_preset: str = _choice(
+        "none", "`economical` keeps 10 % of ordinary turns, unless sample_rate is lower.", "none", "economical"
+    )
+    sample_rates: tuple[str, ...] = _setting(
+        (),
+        "Rates of their own: `feature:NAME=0.1`, `route:/PATH=0.5`, `tenant:NAME=1` (tag `tenant:NAME`); the highest "
+        "that fits counts.",
+    )
+    sampler: str | None = _setting(
+        None, "`module:function` of a trace that gives its rate 0..1, or None; it goes before sample_rates."
+    )
+    sample_hold_hours: float = _setting(
+        24.0, "Hours that turns left out by sampling are held, for scores that come late; 0: none are."
+    )
+    budget_failure: str = _choice(
+        "open",
+        "What becomes of model calls while budgets cannot be checked: let through, or refused.",
+        "open",
+        "closed",
+    )
+    budget_wait_ms: int = _setting(
+        250, "Longest time (ms) a call waits for the database when its process has no money in hand.", minimum=1
+    )
+    budget_reserve_usd: Decimal = _setting(
+        Decimal("0.01"), "Reserved (USD) for a call of which nothing is known: no tokens, no price, no earlier call."
+    )
     retention_days: str = _setting(
         "content=30,numbers=400", "Days that rows are kept: one number, or by kind `content=30,numbers=400`."
     )
@@ -168,6 +199,12 @@ class Settings:
         100_000, "Turns that may wait for one destination; past it the oldest are left out.", minimum=1
     )
     judge_allowed_hosts: tuple[str, ...] = _setting((), "Private hosts or networks that evaluators may call.")
+    evaluator_functions: tuple[str, ...] = _setting(
+        (), "Functions of the host (`module:function`) that evaluators and judges may call; none else is."
+    )
+    evaluator_database_url: Secret | None = _setting(
+        None, "Database that functions of evaluators may read, never write; none: `database_url`."
+    )
     max_field_bytes: int = _setting(
         256 << 10, "Bytes of one text or JSON field; more is cut, head and tail kept.", minimum=1024
     )
@@ -249,7 +286,7 @@ class Settings:
 # Variables under our prefix that are not settings: test and tool switches.
 _FOREIGN: Final = ("TURNTRACE_TEST_", "TURNTRACE_FAIL_POINTS")
 _CALLABLES: Final = frozenset({"session_id", "user_id", "panel_auth"})
-_SECRETS: Final = frozenset({"database_url", "secret_key", "panel_password", "export_to"})
+_SECRETS: Final = frozenset({"database_url", "evaluator_database_url", "secret_key", "panel_password", "export_to"})
 _TRUE: Final = {
     "1": True,
     "true": True,
@@ -369,6 +406,9 @@ def _check(settings: Settings) -> None:
         raise _fail("ner_model", "redaction=ner needs the import name of a spaCy model")
     if not 0 <= settings.sample_rate <= 1:
         raise _fail("sample_rate", f"expected 0..1, got {settings.sample_rate}")
+    for stated in settings.sample_rates:
+        if not _SAMPLE_RATE.match(stated):
+            raise _fail("sample_rates", f"expected feature:NAME=0.1, route:/PATH=0.5 or tenant:NAME=1, got {stated!r}")
     if not _ENVIRONMENT_NAME.match(settings.environment) or settings.environment.startswith("turntrace"):
         raise _fail("environment", "lower case letters, digits, - and _, at most 40, not beginning with turntrace")
     if len(settings.rollup_tags) > 5:

@@ -1,0 +1,67 @@
+"""What the model calls inside a hold cost, from the spans that ended in it: read and priced as the worker does it."""
+
+import weakref
+from typing import Final
+
+from turntrace.errors import FrameInvalid
+from turntrace.pipeline.assemble import assemble
+from turntrace.pipeline.convert import convert
+from turntrace.pipeline.count import count_once
+from turntrace.pipeline.decode import decode
+from turntrace.pipeline.draft import Draft
+from turntrace.pipeline.price import Pricer
+from turntrace.records.fragment import FrameKind, RawSpan
+from turntrace.records.usage import Usage
+from turntrace.tracing.payload import payload
+from turntrace.tracing.turn import Turn
+
+_NO_SPAN: Final = "0" * 16
+
+
+# How many of a turn's ended spans were charged already: of two holds at once, each span is one's alone.
+_charged: "weakref.WeakKeyDictionary[Turn, int]" = weakref.WeakKeyDictionary()
+
+
+def mark_of(turn: Turn | None) -> int:
+    """A place in the turn's ended spans, to be given to `ended_since` later."""
+    return 0 if turn is None else len(turn.done)
+
+
+def ended_since(turn: Turn | None, mark: int) -> bytes | None:
+    """The spans that ended since a mark and that no other hold was given, as a frame; None where there are none."""
+    if turn is None:
+        return None
+    ended = turn.done
+    spans = ended[max(mark, _charged.get(turn, 0)) :]
+    if not spans:
+        return None
+    _charged[turn] = len(ended)
+    header = {"id": turn.id, "trace_id": turn.trace_id, "span_id": turn.span_id}
+    return payload({**header, "started_at_us": turn.started_at_us}, spans)
+
+
+def cost_of(frame: bytes, pricer: Pricer) -> int | None:
+    """Nano-dollars of the model calls in a frame; None where it has none with a known price."""
+    try:
+        fragment = decode(FrameKind.END, frame)
+    except FrameInvalid:
+        return None
+    tree = assemble(fragment, frozenset())
+    total: int | None = None
+    for draft in count_once(tree, convert(tree)):
+        pricer.price(draft)
+        if draft.cost is not None:
+            total = (total or 0) + draft.cost.total_nano
+    return total
+
+
+def estimate(
+    pricer: Pricer, *, model: str, provider: str | None, input_tokens: int, output_tokens: int, at_us: int
+) -> int | None:
+    """Nano-dollars of a call with so many tokens; None without a known price."""
+    draft = Draft(
+        span=RawSpan(span_id=_NO_SPAN), type="generation", model=model, provider=provider, started_at_us=at_us
+    )
+    draft.usage = Usage(input_tokens=input_tokens, output_tokens=output_tokens)
+    pricer.price(draft)
+    return None if draft.cost is None else draft.cost.total_nano
