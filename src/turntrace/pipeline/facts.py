@@ -88,7 +88,7 @@ def _call_fact(draft: Draft, shared: dict[str, Any]) -> RollupFact:
 
 
 def prompt_name(prompt: PromptLink | None) -> str:
-    """`name@version`, or the name alone, or nothing."""
-    if prompt is None:
+    """`name@version`, or the name alone, or nothing: a version of what has no name groups nothing."""
+    if prompt is None or not prompt.name:
         return ""
     return prompt.name if prompt.version is None else f"{prompt.name}@{prompt.version}"
