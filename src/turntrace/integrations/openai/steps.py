@@ -13,12 +13,11 @@ from turntrace.integrations.openai.growth import Growth, is_usage_only
 from turntrace.tracing.span import Span
 from turntrace.tracing.stepping import ObservedAsyncGenerator, ObservedGenerator, Stepping
 
+# How a stream can end before its answer is complete, and what is said of it; an error speaks for itself.
 _REASONS: Final = {
-    "exhausted": "the stream ended before the answer was complete",
-    "closed": "the stream was closed before the answer was complete",
-    "dropped": "the stream was dropped before the answer was complete",
-    "cancelled": "cancelled",
-    "failed": "the stream broke",
+    "cut": "the provider ended the stream before the answer was complete",
+    "left": "the application stopped reading before the answer was complete",
+    "cancelled": "cancelled before the answer was complete",
 }
 
 
@@ -69,11 +68,11 @@ class StreamStepping(Stepping):
             return False
 
     def finish(self, error: BaseException | None = None, **how: Any) -> None:
-        """The iteration is over: exhausted, closed, or broken by `error`."""
+        """The iteration is over: at its end, closed, or broken by `error`."""
         if error is None:
-            self.finish_as("closed" if how else "exhausted")
+            self.finish_as("left" if how else "cut")
         elif isinstance(error, GeneratorExit):
-            self.finish_as("closed")
+            self.finish_as("left")
         elif isinstance(error, Exception):
             self.finish_as("failed", error)
         else:  # of the loop, or of the interpreter
@@ -99,10 +98,12 @@ class StreamStepping(Stepping):
     def _tell(self, how: str) -> None:
         span, growth = self._span, self._growth
         span.partial = None
+        span.is_whole = growth.is_complete()
         fields = growth.fields()
         metadata: dict[str, Any] = {"stream_chunks": growth.count}
-        if how in _REASONS and not (growth.is_complete() and how != "failed"):
+        if how == "failed" or (how in _REASONS and not growth.is_complete()):
             metadata["incomplete"] = how
+        if "incomplete" in metadata and how in _REASONS:
             fields.setdefault("level", "warning")
             fields.setdefault("status_message", _REASONS[how])
         span.update(**fields, metadata=metadata)
@@ -127,7 +128,7 @@ class ObservedStream(ObservedGenerator):
     def __del__(self) -> None:
         stepping = getattr(self, "_stepping", None)
         if stepping is not None:
-            stepping.finish_as("dropped")
+            stepping.finish_as("left")
 
 
 class ObservedAsyncStream(ObservedAsyncGenerator):
@@ -149,7 +150,7 @@ class ObservedAsyncStream(ObservedAsyncGenerator):
     def __del__(self) -> None:
         stepping = getattr(self, "_stepping", None)
         if stepping is not None:
-            stepping.finish_as("dropped")
+            stepping.finish_as("left")
 
 
 def observe_stream(stream: Any, stepping: StreamStepping) -> bool:
@@ -172,7 +173,7 @@ def _watch_close(response: Any, name: str, stepping: StreamStepping) -> None:
 
     def ended() -> None:
         if not stepping.is_inside:  # else the step that is going on tells how it ends
-            stepping.finish_as("closed")
+            stepping.finish_as("left")
 
     if inspect.iscoroutinefunction(close):
 
