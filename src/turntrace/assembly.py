@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from turntrace.errors import SettingsError, TurntraceError
+from turntrace.evaluating import evaluating
 from turntrace.integrations.otlphttp import Guard, OtlpSender
 from turntrace.integrations.presidio import PresidioAnalyzer, build_analyzer
 from turntrace.integrations.pricefile import read_file
@@ -262,7 +263,8 @@ def work(settings: Settings, root: Path, keys: KeyRing, stop: threading.Event, e
                     lambda is_on: switch(root, is_on=is_on),
                     analyzer=found,
                 )
-                worker.run(stop, drain_seconds=settings.shutdown_seconds)
+                with evaluating(settings, database, keys, root, worker.pipeline):
+                    worker.run(stop, drain_seconds=settings.shutdown_seconds)
         finally:
             scheduler.stop()
 
@@ -291,7 +293,7 @@ def work_memory(
     with closing(database), _analyzer(settings) as found:
         if wait_for_schema(database, stop):
             worker = build_worker(settings, spool, keys, database, lambda status: None, tell_switch, analyzer=found)
-            with exporting(settings, database):
+            with exporting(settings, database), evaluating(settings, database, keys, spool, worker.pipeline):
                 worker.run(stop, drain_seconds=settings.shutdown_seconds)
 
 

@@ -7,24 +7,32 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
 from apscheduler.schedulers.background import BackgroundScheduler
+from sqlalchemy import Connection
 
-from turntrace.errors import NotFound, TurntraceError
+from turntrace.errors import InvalidInput, NotFound, TurntraceError
+from turntrace.jobs import planning
 from turntrace.jobs.compact import compact
 from turntrace.jobs.erase import erase, is_erasure_due
+from turntrace.jobs.schedule import latest_slot
 from turntrace.keyring import KeyRing
+from turntrace.records.evaluator import Evaluator
 from turntrace.settings import Settings
 from turntrace.storage import leases
 from turntrace.storage.database import Database
+from turntrace.storage.queries import evaluators
 
 log = logging.getLogger("turntrace.scheduler")
 
 LEASE: Final = "scheduler"
-LEASE_US: Final = 60_000_000
-RENEW_SECONDS: Final = 20.0
+# A leader that was killed is followed by the next within 30 s: the lease's time and one interval of asking for it.
+LEASE_US: Final = 20_000_000
+RENEW_SECONDS: Final = 5.0
+LOOK_SECONDS: Final = 1.0  # at evaluators' schedules
 
 Run = Callable[[Database], Mapping[str, int]]
 
@@ -81,13 +89,16 @@ class Scheduler:
         self._database, self._jobs, self._wall = database, tuple(jobs), wall
         self._owner = leases.new_owner()
         self._lease: leases.Lease | None = None
+        self._slots: dict[str, int] = {}  # the latest slot that each evaluator was run for
         self._timer = BackgroundScheduler(timezone="UTC", job_defaults={"coalesce": True, "max_instances": 1})
 
     def start(self) -> None:
         """Begin; nothing runs before the lease is held."""
-        self._timer.add_job(self._keep_lease, "interval", seconds=RENEW_SECONDS, id="lease")
+        now = datetime.now(UTC)
+        self._timer.add_job(self._keep_lease, "interval", seconds=RENEW_SECONDS, id="lease", next_run_time=now)
         for each in self._jobs:
             self._timer.add_job(self._run_slot, "interval", seconds=each.interval_seconds, args=[each], id=each.name)
+        self._timer.add_job(self._look_at_evaluators, "interval", seconds=LOOK_SECONDS, id="evaluators")
         self._timer.start()
 
     def stop(self) -> None:
@@ -107,6 +118,45 @@ class Scheduler:
         except TurntraceError:
             self._lease = None  # who cannot reach the database does not know whether it is still the leader
         return self._lease is not None
+
+    def _look_at_evaluators(self) -> None:
+        """Plan the judgements of evaluators whose slot has come, while this process is the leader."""
+        if self._lease is None:
+            return
+        try:
+            with self._database.read() as connection:
+                found = [item for item in evaluators.list_evaluators(connection) if item.is_enabled]
+            for evaluator in found:
+                self._plan_slot(evaluator)
+            planning.advance_backfills(self._database, now_us=self._wall())
+        except TurntraceError as error:
+            log.warning("evaluators were not looked at: %s", type(error).__name__)
+
+    def _plan_slot(self, evaluator: Evaluator) -> None:
+        """Plan an evaluator's present slot, unless somebody has."""
+        name, now_us, lease = f"evaluator:{evaluator.id}", self._wall(), self._lease
+        slot_at_us = self._due_slot(evaluator, name, now_us)
+        if slot_at_us is None or lease is None:
+            return
+        run_id = self._database.transact(_begin_held, lease, name, slot_at_us, now_us)
+        self._slots[name] = slot_at_us
+        if run_id is None:
+            return
+        job = Job(
+            name, 0, lambda database: {"planned": planning.plan(database, evaluator, now_us=now_us, lease=lease)}, ""
+        )
+        self._finish(job, run_id)
+
+    def _due_slot(self, evaluator: Evaluator, name: str, now_us: int) -> int | None:
+        try:
+            definition = planning.definition_of(evaluator)
+        except InvalidInput:
+            log.warning("the definition of the evaluator %s cannot be read", evaluator.id)
+            return None
+        if name not in self._slots:
+            with self._database.read() as connection:
+                self._slots[name] = leases.last_slot(connection, name) or evaluator.created_at_us
+        return latest_slot(definition, after_us=self._slots[name], now_us=now_us)
 
     def _run_slot(self, each: Job) -> None:
         """Run a job for the present slot of time, unless somebody has."""
@@ -139,3 +189,10 @@ class Scheduler:
             status = "failed"
             log.error("the job %s failed: %s", each.name, type(error).__name__)
         self._database.transact(leases.finish_run, run_id, status=status, now_us=self._wall(), details=details)
+
+
+def _begin_held(connection: Connection, lease: leases.Lease, name: str, slot_at_us: int, now_us: int) -> int | None:
+    """Begin a run if the lease is ours still: a leader that was paused begins nothing."""
+    if not leases.hold(connection, lease):
+        return None
+    return leases.begin_run(connection, lease, name, slot_at_us=slot_at_us, now_us=now_us)

@@ -71,6 +71,18 @@ def plan(
     return int(connection.execute(bulk.insert_missing(connection.dialect.name, tables.evaluation), rows).rowcount)
 
 
+def is_due(connection: Connection, *, now_us: int) -> bool:
+    """Whether there is anything to claim."""
+    runnable = [item.id for item in queries.list_evaluators(connection) if _may_run(item, now_us)]
+    if not runnable:
+        return False
+    now = leases.now_us(connection.dialect.name)
+    pending = select(_n.id).where(_n.status == "pending", _n.due_at_us <= now_us).limit(1)
+    left = select(_n.id).where(_n.status == "claimed", _n.lease_until_us < now).limit(1)
+    is_own = _n.evaluator_id.in_(runnable)
+    return any(connection.execute(statement.where(is_own)).first() is not None for statement in (pending, left))
+
+
 def claim(
     connection: Connection,
     owner: str,

@@ -112,6 +112,11 @@ class Worker:
         self._last_counts: dict[str, ProcessCounts] = {}
         self._has_buried = False
 
+    @property
+    def pipeline(self) -> Pipeline:
+        """What turns go through; it has the price list of the moment."""
+        return self._pipeline
+
     def run(self, stop: threading.Event, *, drain_seconds: float = 3.0) -> None:
         """Work until `stop` is set, then drain what is already spooled, for `drain_seconds` at the most."""
         self.warm_up()

@@ -74,7 +74,11 @@ def test_retrieval_is_measured_against_labels(metric: str, expected: float) -> N
 
 
 def test_a_question_that_comes_again_is_noticed() -> None:
-    turns = [{"question": "How do I descale my kettle?"}, {"question": "Thanks"}, {"question": "How to descale a kettle"}]
+    turns = [
+        {"question": "How do I descale my kettle?"},
+        {"question": "Thanks"},
+        {"question": "How to descale a kettle"},
+    ]
     assert flag("repeated_question", {"session": {"turns": turns}}) is True
     assert flag("repeated_question", {"session": {"turns": turns[:2]}}) is False
 

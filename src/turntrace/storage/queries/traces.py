@@ -109,3 +109,11 @@ def _observations(c: Connection, traces: Mapping[str, RowMapping]) -> dict[str, 
     for row in c.execute(statement).mappings():
         found.setdefault(row["turn_id"], []).append(to_observation(row, traces[row["turn_id"]]))
     return found
+
+
+def by_ids(c: Connection, turn_ids: Sequence[str]) -> dict[str, Trace]:
+    """These turns with everything, by id; those that are not stored are left out."""
+    if not turn_ids:
+        return {}
+    rows = c.execute(select(tables.trace).where(_t.id.in_(list(turn_ids)))).mappings().all()
+    return {trace.id: trace for trace in _complete(c, rows)}

@@ -1,0 +1,70 @@
+"""Puts evaluation together for a worker: what judges are asked with, where their runs are recorded, the thread it is
+done in."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from functools import partial
+from pathlib import Path
+
+from turntrace.integrations.hostcode import HostCode
+from turntrace.integrations.judge import JudgeClient
+from turntrace.integrations.judge_address import JudgeAddresses
+from turntrace.jobs.evaluate import Evaluation
+from turntrace.jobs.judging import Means
+from turntrace.jobs.runtrace import HasPricer, RunTraces
+from turntrace.keyring import KeyRing
+from turntrace.settings import Settings
+from turntrace.spool.memory import MemorySpool
+from turntrace.spool.writer import SpoolWriter
+from turntrace.storage.database import Database
+from turntrace.storage.sealing import unseal
+from turntrace.worker.judging import Appends, JudgeRecorder
+
+
+@contextmanager
+def evaluating(
+    settings: Settings, database: Database, keys: KeyRing, spool: Path | MemorySpool, prices: HasPricer
+) -> Iterator[None]:
+    """Judgements that are due are made, in a thread of their own, for as long as the block runs.
+
+    Args:
+        spool: where the runs of judges are recorded.
+        prices: has the price list of the moment.
+    """
+    if isinstance(spool, MemorySpool):
+        with _thread(settings, database, keys, spool, prices):
+            yield
+        return
+    writer = SpoolWriter(spool, keys, max_bytes=settings.spool_max_bytes)
+    with closing(writer), _thread(settings, database, keys, writer, prices):
+        yield
+
+
+@contextmanager
+def _thread(settings: Settings, database: Database, keys: KeyRing, spool: Appends, prices: HasPricer) -> Iterator[None]:
+    with closing(host_code(settings)) as code:
+        evaluation = Evaluation(database, means(settings, keys, spool, prices, code))
+        stop = threading.Event()
+        thread = threading.Thread(target=evaluation.run, args=(stop,), name="turntrace-evaluation", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join(settings.shutdown_seconds)
+
+
+def host_code(settings: Settings) -> HostCode:
+    """The host's functions that the settings let evaluators call."""
+    return HostCode(settings.evaluator_functions, settings.evaluator_database_url or settings.database_url)
+
+
+def means(settings: Settings, keys: KeyRing, spool: Appends, prices: HasPricer, code: HostCode) -> Means:
+    """What evaluators work with in this process."""
+    return Means(
+        asks=JudgeClient(JudgeAddresses(settings.judge_allowed_hosts), code.load),
+        runs=code,
+        records=RunTraces(JudgeRecorder(settings, spool), prices),
+        unseal=partial(unseal, keys),
+    )

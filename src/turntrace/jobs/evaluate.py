@@ -1,0 +1,155 @@
+"""The part of evaluation that every worker does: claim judgements that are due, make them side by side, end them."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextvars import Context
+from typing import Final
+
+from sqlalchemy import Connection
+
+from turntrace.errors import InvalidInput, NotFound
+from turntrace.evaluation.definition import Definition, read_definition
+from turntrace.jobs.judging import Means, Task, judge
+from turntrace.records.evaluator import Claim, Evaluator, Outcome
+from turntrace.records.trace import Trace
+from turntrace.storage import evaluations, leases
+from turntrace.storage.database import Database
+from turntrace.storage.queries import candidates, traces
+from turntrace.storage.queries import evaluators as queries
+
+log = logging.getLogger("turntrace.worker")
+
+CONCURRENCY: Final = 24
+POLL_SECONDS: Final = 0.5
+PAUSE_SECONDS: Final = 5.0  # after a failure of ours, such as a database that is away
+_MOST_KNOWN: Final = 200
+
+Key = tuple[str, int]
+
+
+class Evaluation:
+    """Judges what is due. One thread drives it; the judgements themselves run in a pool of threads.
+
+    Args:
+        wall: Unix time in microseconds.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        means: Means,
+        *,
+        concurrency: int = CONCURRENCY,
+        lease_us: int = evaluations.LEASE_US,
+        wall: Callable[[], int] = lambda: time.time_ns() // 1000,
+    ) -> None:
+        self._database, self._means, self._wall = database, means, wall
+        self._concurrency, self._lease_us = concurrency, lease_us
+        self._owner = leases.new_owner()
+        self._known: dict[Key, tuple[Evaluator, Definition] | None] = {}
+
+    def run(self, stop: threading.Event) -> None:
+        """Judge until `stop` is set; what is under way then is ended by another worker, when its lease runs out."""
+        while not stop.is_set():
+            try:
+                pause = 0.0 if self.step(stop) else POLL_SECONDS
+            except Exception as error:
+                log.warning("evaluation failed: %s", type(error).__name__)
+                pause = PAUSE_SECONDS
+            stop.wait(pause)
+
+    def step(self, stop: threading.Event | None = None) -> int:
+        """Claim and judge until nothing is due; answers how many judgements were ended.
+
+        An idle look costs one short read: the claim, which writes, is made only where something is due.
+        """
+        if not self._is_due():
+            return 0
+        ended = 0
+        with ThreadPoolExecutor(self._concurrency, thread_name_prefix="turntrace-evaluation") as pool:
+            under_way: set[Future[evaluations.Ended]] = set()
+            while True:
+                is_stopped = stop is not None and stop.is_set()
+                room = 0 if is_stopped else 2 * self._concurrency - len(under_way)
+                claimed = self._claim(room) if room >= self._concurrency else []
+                under_way |= {pool.submit(Context().run, judge, task, self._means) for task in self._tasks(claimed)}
+                if not under_way:
+                    return ended
+                done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
+                ended += self._finish([future.result() for future in done])
+
+    def _is_due(self) -> bool:
+        with self._database.read() as connection:
+            return evaluations.is_due(connection, now_us=self._wall())
+
+    def _claim(self, limit: int) -> list[Claim]:
+        return self._database.transact(
+            evaluations.claim,
+            self._owner,
+            limit=limit,
+            now_us=self._wall(),
+            budget_of=_budget,
+            lease_us=self._lease_us,
+        )
+
+    def _finish(self, ended: Sequence[evaluations.Ended]) -> int:
+        return self._database.transact(evaluations.finish, ended, now_us=self._wall()) if ended else 0
+
+    def _tasks(self, claims: Sequence[Claim]) -> list[Task]:
+        """The claims with what they need; those that cannot be judged are ended at once."""
+        if not claims:
+            return []
+        with self._database.read() as connection:
+            found = _load(connection, claims)
+            tasks = [self._task(connection, claim, found[claim.id]) for claim in claims]
+        self._finish([_unreadable(c) for c, task in zip(claims, tasks, strict=True) if task is None])
+        return [task for task in tasks if task is not None]
+
+    def _task(self, connection: Connection, claim: Claim, turns: tuple[Trace, ...]) -> Task | None:
+        known = self._evaluator(connection, (claim.evaluator_id, claim.evaluator_version))
+        if known is None:
+            return None
+        return Task(claim=claim, evaluator=known[0], definition=known[1], traces=turns)
+
+    def _evaluator(self, connection: Connection, key: Key) -> tuple[Evaluator, Definition] | None:
+        """A version of an evaluator, read once: versions never change."""
+        if key not in self._known:
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            try:
+                evaluator = queries.get(connection, key[0], version=key[1])
+                self._known[key] = evaluator, read_definition(evaluator.definition)[0]
+            except (InvalidInput, NotFound):
+                self._known[key] = None
+        return self._known[key]
+
+
+def _budget(evaluator: Evaluator) -> int | None:
+    try:
+        return read_definition(evaluator.definition)[0].daily_budget_nano
+    except InvalidInput:
+        return 0
+
+
+def _unreadable(claim: Claim) -> evaluations.Ended:
+    outcome = Outcome(error="definition_unreadable", is_final=True)
+    return evaluations.Ended(claim=claim, outcome=outcome)
+
+
+def _load(connection: Connection, claims: Sequence[Claim]) -> dict[int, tuple[Trace, ...]]:
+    """The turns that the claims are about, by claim."""
+    ids = {claim.candidate.turn_id for claim in claims if claim.candidate.turn_id}
+    turns = traces.by_ids(connection, sorted(ids))
+    found: dict[int, tuple[Trace, ...]] = {}
+    for claim in claims:
+        item = claim.candidate
+        if item.target == "session":
+            found[claim.id] = traces.of_session(
+                connection, item.session_id or "", item.user_id, with_unknown=False, limit=candidates.MOST_TURNS
+            )
+        else:
+            found[claim.id] = (turns[item.turn_id],) if item.turn_id in turns else ()
+    return found

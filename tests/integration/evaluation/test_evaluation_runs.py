@@ -1,0 +1,195 @@
+"""From stored turns to scores: once per target and version, errors never scores, money within its cap."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.integration.evaluation.bench import (
+    CHECK,
+    JUDGE,
+    MINUTE_US,
+    NOW_US,
+    Judge,
+    add,
+    evaluate,
+    means,
+    put,
+    rows,
+    scores,
+    some,
+)
+from turntrace.errors import EvaluationFailed
+from turntrace.jobs import planning
+from turntrace.jobs.evaluate import Evaluation
+from turntrace.records.evaluator import EVALUATION
+from turntrace.storage import evaluations, evaluators, leases, migrate
+from turntrace.storage.database import Database
+from turntrace.storage.queries import evaluators as queries
+
+GOOD = '{"reason": "it says how", "score": 0.9}'
+
+
+def test_a_check_scores_each_turn_once(database: Database) -> None:
+    evaluator = add(database, CHECK)
+    put(database, *some(5), *some(2, output="With lemon."))
+    assert evaluate(database, evaluator, means()) == 7
+    assert evaluate(database, evaluator, means()) == 0
+    found = scores(database)
+    assert sorted(score.value for score in found) == [False] * 2 + [True] * 5
+    assert {(s.source, s.evaluator, s.evaluator_version, s.name) for s in found} == {
+        ("evaluator", "says vinegar", 1, "says vinegar")
+    }
+
+
+def test_steps_are_judged_with_what_was_found_before_them(database: Database) -> None:
+    values = {**CHECK, "target": "observation", "filter": {"type": "generation"}, "check": {"name": "groundedness"}}
+    evaluator = add(database, values)
+    put(database, *some(3))
+    assert evaluate(database, evaluator, means()) == 3
+    assert {score.span_id for score in scores(database)} == {"2" * 16}
+
+
+def test_the_filter_and_the_sample_decide(database: Database) -> None:
+    evaluator = add(database, {**CHECK, "filter": {"feature": "search"}, "sample_rate": 0.5})
+    put(database, *some(10), *some(60, feature="search"))
+    first = evaluate(database, evaluator, means())
+    assert 15 <= first <= 45
+    judged = {score.turn_id for score in scores(database)}
+    with database.write() as connection:
+        connection.exec_driver_sql("DELETE FROM turntrace_evaluation")
+    assert evaluate(database, replace(evaluator, watermark_us=0), means()) == first
+    assert {score.turn_id for score in scores(database)} == judged
+
+
+def test_a_new_version_judges_what_comes_after_it(database: Database) -> None:
+    evaluator = add(database, CHECK)
+    put(database, *some(2))
+    evaluate(database, evaluator, means())
+    changed = {**evaluator.definition, "check": {"name": "contains", "texts": ["lemon"]}}
+    second = database.transact(
+        evaluators.revise, evaluator.id, changed, is_enabled=True, sealed=None, author="ada", now_us=NOW_US + MINUTE_US
+    )
+    assert second.version == 2
+    put(database, *some(1), at_us=NOW_US + 10 * MINUTE_US)
+    evaluate(database, second, means(), now_us=NOW_US + 20 * MINUTE_US)
+    assert {score.evaluator_version for score in scores(database)} == {1, 2}
+
+
+def test_a_session_is_judged_when_it_has_been_quiet_and_again_when_it_went_on(database: Database) -> None:
+    values = {**CHECK, "target": "session", "idle_seconds": 600, "check": {"name": "repeated_question"}}
+    evaluator = add(database, values)
+    put(database, *some(3, session_id="s-9", user_id="bo"))
+    assert evaluate(database, evaluator, means(), now_us=NOW_US + 9 * MINUTE_US) == 0
+    assert evaluate(database, evaluator, means(), now_us=NOW_US + 11 * MINUTE_US) == 1
+    later = [replace(trace, started_at_us=NOW_US + 20 * MINUTE_US) for trace in some(1, session_id="s-9", user_id="bo")]
+    put(database, *later, at_us=NOW_US + 20 * MINUTE_US)
+    assert evaluate(database, evaluator, means(), now_us=NOW_US + 40 * MINUTE_US) == 1
+    (score,) = scores(database)
+    assert (score.session_id, score.user_id, score.turn_id, score.value) == ("s-9", "bo", None, True)
+
+
+@pytest.mark.parametrize(
+    ("answer", "word"),
+    [
+        ("It is quite good, I would say.", "not_json"),
+        ('{"reason": "good"}', "no_score"),
+        ('{"reason": "good", "score": 7}', "not_in_range"),
+        ('{"reason": "good", "score": "high"}', "wrong_type"),
+        (EvaluationFailed("http_429", retry_after_seconds=30), "http_429"),
+        (EvaluationFailed("http_500"), "http_500"),
+        (EvaluationFailed("timeout"), "timeout"),
+    ],
+)
+def test_no_score_is_made_up(answer: Any, word: str, tmp_path: Any) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'turntrace.db'}")
+    migrate.upgrade(database)
+    evaluator = add(database, JUDGE)
+    put(database, *some(1))
+    now_us = NOW_US + MINUTE_US
+    for attempt in range(1, evaluations.MOST_ATTEMPTS + 1):
+        assert evaluate(database, evaluator, means(Judge(answer)), now_us=now_us) == 1
+        (row,) = rows(database)
+        assert (row["attempt"], row["error_type"], row["score_id"]) == (attempt, word, None)
+        now_us = row["due_at_us"] + 3600 * 1_000_000
+    assert row["status"] == "failed"
+    assert scores(database) == []
+    with database.read() as connection:
+        known = queries.get(connection, evaluator.id)
+    assert known.blocked_reason == word
+    database.close()
+
+
+def test_a_failing_judge_is_blocked_and_comes_back(database: Database) -> None:
+    evaluator = add(database, JUDGE)
+    put(database, *some(8))
+    judge = Judge(EvaluationFailed("http_503"))
+    assert evaluate(database, evaluator, means(judge)) == 8
+    asked = len(judge.prompts)
+    assert evaluate(database, evaluator, means(judge), now_us=NOW_US + MINUTE_US + 3_000_000) == 0
+    assert len(judge.prompts) == asked
+    assert evaluate(database, evaluator, means(Judge(GOOD)), now_us=NOW_US + 60 * MINUTE_US) == 8
+    assert [score.value for score in scores(database)] == [0.9] * 8
+    with database.read() as connection:
+        assert queries.get(connection, evaluator.id).blocked_until_us is None
+
+
+def test_a_day_costs_no_more_than_its_cap(database: Database) -> None:
+    evaluator = add(database, {**JUDGE, "daily_budget_usd": "0.05"})
+    put(database, *some(20))
+    assert evaluate(database, evaluator, means(Judge(GOOD))) == 5  # a cent is reserved for each while nothing is known
+    evaluate(database, evaluator, means(Judge(GOOD)))
+    spent = sum(row["cost_total_nano"] or 0 for row in rows(database))
+    assert spent <= 50_000_000
+    (budget,) = rows(database, "budget")
+    assert (budget["spent_nano"], budget["reserved_nano"]) == (spent, 0)
+    assert evaluate(database, evaluator, means(Judge(GOOD)), now_us=NOW_US + 24 * 60 * MINUTE_US) > 0
+
+
+def test_a_claim_that_ran_out_is_another_workers(database: Database) -> None:
+    evaluator = add(database, CHECK)
+    put(database, *some(1))
+    planning.plan(database, evaluator, now_us=NOW_US + MINUTE_US)
+    slow, quick = leases.new_owner(), Evaluation(database, means(), wall=lambda: NOW_US + MINUTE_US)
+    (claim,) = database.transact(
+        evaluations.claim, slow, limit=5, now_us=NOW_US + MINUTE_US, budget_of=lambda _: None, lease_us=-1
+    )
+    assert quick.step() == 1
+    ended = evaluations.Ended(claim=claim, outcome=evaluations.Outcome(error="timeout"))
+    assert database.transact(evaluations.finish, [ended], now_us=NOW_US + MINUTE_US) == 0
+    (row,) = rows(database)
+    assert (row["status"], row["attempt"]) == ("done", 2)
+
+
+def test_a_turn_that_was_erased_meanwhile_gets_no_score(database: Database) -> None:
+    evaluator = add(database, JUDGE)
+    put(database, *some(1))
+
+    class Erases(Judge):
+        def __call__(self, *arguments: Any) -> Any:
+            with database.write() as connection:
+                connection.exec_driver_sql("DELETE FROM turntrace_trace")
+            return super().__call__(*arguments)
+
+    evaluate(database, evaluator, means(Erases(GOOD)))
+    assert scores(database) == []
+
+
+def test_judges_runs_are_judged_up_to_the_depth_limit_and_never_by_themselves(database: Database) -> None:
+    ordinary = add(database, CHECK)
+    deep = add(database, {**CHECK, "name": "deep", "max_depth": 2})
+    runs = [some(1, environment=EVALUATION, depth=depth)[0] for depth in (1, 2, 3)]
+    own = some(1, environment=EVALUATION, depth=1, tags=(f"evaluator:{deep.id}",))
+    put(database, *runs, *own)
+    assert evaluate(database, ordinary, means()) == 0
+    assert evaluate(database, deep, means()) == 2
+
+
+def test_what_is_planned_twice_by_two_leaders_is_planned_once(database: Database) -> None:
+    evaluator = add(database, CHECK)
+    put(database, *some(4))
+    assert planning.plan(database, evaluator, now_us=NOW_US + MINUTE_US) == 4
+    assert planning.plan(database, evaluator, now_us=NOW_US + MINUTE_US) == 0
+    lost = leases.Lease("scheduler", "somebody:1:else", 1)
+    put(database, *some(1))
+    assert planning.plan(database, evaluator, now_us=NOW_US + MINUTE_US, lease=lost) == 0
