@@ -15,7 +15,20 @@ from turntrace.panel.context import PanelContext
 from turntrace.panel.gate import FixRoot, Gate, Isolate, SecurityHeaders
 from turntrace.panel.gate.auth import Authenticator
 from turntrace.panel.gate.session import Sessions
-from turntrace.panel.pages import cost, export, overview, preference, scoring, sessions, system, trace, traces, users
+from turntrace.panel.pages import (
+    auditing,
+    budgets,
+    cost,
+    export,
+    overview,
+    preference,
+    scoring,
+    sessions,
+    system,
+    trace,
+    traces,
+    users,
+)
 from turntrace.panel.problem import HANDLERS
 from turntrace.panel.views import add_admin
 
@@ -111,7 +124,13 @@ def _routes(context: PanelContext, doors: Sessions) -> list[BaseRoute]:
         get("/sessions/{session_id:path}", sessions.session),
         get("/users", users.users),
         get("/cost", cost.cost),
+        get("/budgets", budgets.show),
+        get("/budgets/edit", budgets.form),
+        post("/budgets/save", budgets.save),
+        post("/budgets/remove", budgets.remove),
+        post("/budgets/free", budgets.free),
         get("/system", system.show),
+        get("/audit", auditing.show),
     ]
 
 

@@ -27,7 +27,12 @@ class MenuItem:
     page: str
     label: str
     icon: str
-    is_admin: bool = False
+    is_admin: bool = False  # under "Manage"
+    role: Role | None = None  # who may open it; none: everybody, or admins where it is under "Manage"
+
+    def is_for(self, viewer: Viewer) -> bool:
+        """Whether this person may open it."""
+        return viewer.may(self.role or (Role.ADMIN if self.is_admin else Role.VIEWER))
 
 
 MENU: Final = (
@@ -36,7 +41,9 @@ MENU: Final = (
     MenuItem("sessions", "Sessions", "sessions"),
     MenuItem("users", "Users", "users"),
     MenuItem("cost", "Cost", "cost"),
+    MenuItem("budgets", "Budgets", "price"),
     MenuItem("system", "System", "system"),
+    MenuItem("audit", "Audit log", "lock", is_admin=True, role=Role.OPERATOR),
     MenuItem("admin/api-key/list", "API keys", "key", is_admin=True),
     MenuItem("admin/account/list", "People", "users", is_admin=True),
     MenuItem("admin/price/list", "Prices", "price", is_admin=True),
@@ -79,7 +86,7 @@ class Visit:
     @property
     def menu(self) -> tuple[MenuItem, ...]:
         """The pages this person may open."""
-        return tuple(item for item in MENU if not item.is_admin or self.viewer.may(Role.ADMIN))
+        return tuple(item for item in MENU if item.is_for(self.viewer))
 
     @property
     def here(self) -> str:

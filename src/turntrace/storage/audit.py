@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import ColumnElement, Connection, insert, or_, select
 
 from turntrace.storage import tables
 
@@ -53,13 +53,45 @@ def append(
     connection.execute(made)
 
 
-def list_entries(connection: Connection, *, limit: int = 100, before_id: int | None = None) -> tuple[Entry, ...]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Filters of the log; None does not filter. `action` is a whole action or the part before its dot.
+
+    `targets`: any of these (an id and its keyed digests). Times: `from_us` ≤ at < `to_us`.
+    """
+
+    actor: str | None = None
+    action: str | None = None
+    targets: tuple[str, ...] | None = None
+    from_us: int | None = None
+    to_us: int | None = None
+
+
+def list_entries(
+    connection: Connection, wanted: Wanted = Wanted(), *, limit: int = 100, before_id: int | None = None
+) -> tuple[Entry, ...]:
     """The latest rows first; `before_id` pages on."""
     audit = tables.audit
-    found = select(audit).order_by(audit.c.id.desc()).limit(limit)
+    found = select(audit).where(*_conditions(wanted)).order_by(audit.c.id.desc()).limit(limit)
     if before_id is not None:
         found = found.where(audit.c.id < before_id)
     return tuple(_entry(row) for row in connection.execute(found))
+
+
+def _conditions(wanted: Wanted) -> list[ColumnElement[bool]]:
+    c = tables.audit.c
+    found: list[ColumnElement[bool]] = []
+    if wanted.actor is not None:
+        found.append(c.actor == wanted.actor)
+    if wanted.action is not None:
+        found.append(or_(c.action == wanted.action, c.action.startswith(f"{wanted.action}.", autoescape=True)))
+    if wanted.targets is not None:
+        found.append(c.target.in_(wanted.targets))
+    if wanted.from_us is not None:
+        found.append(c.at_us >= wanted.from_us)
+    if wanted.to_us is not None:
+        found.append(c.at_us < wanted.to_us)
+    return found
 
 
 def broken_at(connection: Connection) -> int | None:

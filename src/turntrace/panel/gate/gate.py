@@ -6,6 +6,7 @@ from dataclasses import replace
 from http import HTTPStatus
 from typing import Final
 
+from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -16,6 +17,7 @@ from turntrace.panel.context import PanelContext
 from turntrace.panel.gate import csrf
 from turntrace.panel.gate.auth import Authenticator
 from turntrace.panel.gate.role import Role, Viewer
+from turntrace.panel.gate.witness import Witness
 from turntrace.panel.visit import STATE, Visit
 from turntrace.storage.sight import seen_by
 
@@ -40,6 +42,7 @@ class Gate:
         self._app = app
         self._context = context
         self._authenticator = authenticator
+        self._witness = Witness(context)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -94,6 +97,17 @@ class Gate:
         if viewer.scope is not None and path.split("/")[1] in _OF_EVERYBODY:
             return _refused(HTTPStatus.FORBIDDEN, "This page is about everybody's turns; you see a part of them.")
         scope[STATE] = self._visit(request, viewer, form)
+        return await self._witnessed(request, viewer)
+
+    async def _witnessed(self, request: Request, viewer: Viewer) -> Response | None:
+        """Nothing is shown that could not be written into the audit log first."""
+        if self._witness.is_needed(request, viewer):
+            try:
+                await to_thread.run_sync(self._witness.see, request, viewer)
+            except _UNREADY:
+                log.warning("a page was not shown: the audit log cannot be written to")
+                text = "The database cannot be reached or written to just now; turns go on being recorded."
+                return _refused(HTTPStatus.SERVICE_UNAVAILABLE, text)
         return None
 
     def _visit(self, request: Request, viewer: Viewer, form: Mapping[str, str]) -> Visit:

@@ -74,7 +74,7 @@ class Sessions:
     def close(self, viewer: Viewer) -> None:
         """End the session of this visit."""
         if viewer.token_hash is not None:
-            self._context.database.transact(people.close_session, viewer.token_hash)
+            self._context.database.transact(_close, viewer)
 
     def _is_of_settings(self, name: str, password: str) -> bool:
         """Whether this is the account kept in the settings."""
@@ -94,6 +94,11 @@ class Sessions:
             self._context.database.transact(people.touch_session, token_hash, now_us=now_us)
         except TurntraceError:
             log.info("a panel session could not be marked as seen: the database cannot be written to")
+
+
+def _close(connection: Connection, viewer: Viewer) -> None:
+    people.close_session(connection, viewer.token_hash or "")
+    audit.append(connection, actor=viewer.name, role=viewer.role.label, action="logout", now_us=_now_us())
 
 
 def _verdict(

@@ -6,11 +6,13 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import Response
 
+from turntrace.panel.destination import destination_rows
 from turntrace.panel.gate.role import Role
 from turntrace.panel.visit import visit_of
 from turntrace.records.loss import Loss
 from turntrace.settings import Settings
 from turntrace.storage import audit
+from turntrace.storage.queries.outbound import destinations
 from turntrace.storage.queries.system import SystemFacts, system
 
 AUDIT_ROWS: Final = 20
@@ -29,7 +31,8 @@ def show(request: Request) -> Response:
     loss = visit.context.loss()
     with visit.context.database.whole.read() as connection:
         facts = system(connection)
-        entries = audit.list_entries(connection, limit=AUDIT_ROWS) if visit.viewer.may(Role.ADMIN) else ()
+        sent_on = destinations(connection)
+        entries = audit.list_entries(connection, limit=AUDIT_ROWS) if visit.viewer.may(Role.OPERATOR) else ()
     settings = visit.context.settings
     return visit.render(
         "system.html",
@@ -40,6 +43,7 @@ def show(request: Request) -> Response:
             (_REASONS.get(name, name.replace("_", " ")), number) for name, number in loss.dropped.items() if number
         ],
         facts=facts,
+        destinations=destination_rows(visit.context.settings, sent_on),
         status=status,
         spool=status.get("spool") or {},
         worker=status.get("worker") or {},

@@ -1,0 +1,153 @@
+"""Who looked at what is written down before it is shown, and can be asked for."""
+
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import event, select, update
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+
+from tests.integration.panel.conftest import MOUNT, add_people, context_of, mounted
+from tests.integration.panel.scene import scene, store
+from tests.integration.panel.visitor import Visitor
+from turntrace.panel.gate import witness
+from turntrace.storage import audit, migrate, tables
+from turntrace.storage.database import Database
+from turntrace.storage.queries.traces import list_traces
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with a few turns and people, to be copied."""
+    path = tmp_path_factory.mktemp("audit") / "turntrace.db"
+    database = Database(f"sqlite:///{path}")
+    migrate.upgrade(database)
+    add_people(database)
+    now_us = time.time_ns() // 1000
+    store(database, scene(now_us, turns=8), now_us)
+    database.checkpoint()
+    database.close()
+    return path
+
+
+@pytest.fixture
+def watched(template: Path, tmp_path: Path) -> Iterator[Database]:
+    shutil.copy(template, tmp_path / "turntrace.db")
+    database = Database(f"sqlite:///{tmp_path / 'turntrace.db'}")
+    yield database
+    database.close()
+
+
+def _entries(database: Database, **wanted: Any) -> list[tuple[str, str, str | None]]:
+    with database.read() as connection:
+        found = audit.list_entries(connection, audit.Wanted(**wanted))
+    return [(item.actor, item.action, item.target) for item in reversed(found)]
+
+
+def _visitor(host: Starlette, role: str) -> Visitor:
+    return Visitor(TestClient(host, follow_redirects=False)).log_in(role)
+
+
+def test_every_look_at_texts_is_written_once_a_minute(watched: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = mounted(context_of(watched))
+    with watched.read() as connection:
+        turn = list_traces(connection, limit=1).items[0]
+    reader, viewer = _visitor(host, "reader"), _visitor(host, "viewer")
+    pages = ("/", "/traces", "/traces", f"/traces/{turn.id}", f"/traces/{turn.id}?observation=turn", "/cost", "/system")
+    pages += (f"/sessions/{turn.session_id}?user_id={turn.user_id}", f"/traces?user_id={turn.user_id}", "/prompts/new")
+    for path in pages:
+        viewer.get(path)
+        reader.get(path)
+    reader.get("/traces.csv")
+    reader.post("/logout")
+    seen = _entries(watched, actor="reader")
+    keys = context_of(watched).keyring
+    (session,), (user,) = witness.digests(keys, turn.session_id or ""), witness.digests(keys, turn.user_id or "")
+    assert [entry[1:] for entry in seen] == [
+        ("login", None),
+        ("traces.list", None),
+        ("trace.view", turn.id),
+        ("session.view", session),
+        ("traces.list", user),
+        ("page.view", f"/prompts/{witness.digests(keys, 'new')[0]}"),
+        ("traces.export", "traces.csv"),
+        ("logout", None),
+    ]
+    assert [entry[1] for entry in _entries(watched, actor="viewer")] == ["login"]
+    with watched.read() as connection:
+        assert audit.broken_at(connection) is None
+        rows = connection.execute(select(tables.audit)).all()
+    assert turn.user_id not in repr(rows)
+    assert turn.session_id not in repr(rows)
+    monkeypatch.setattr(witness, "SAME_SECONDS", 0.0)
+    again = _visitor(host, "reader")
+    again.get("/traces")
+    again.get("/traces")
+    assert sum(entry[1] == "traces.list" for entry in _entries(watched, actor="reader")) == 4
+
+
+def test_nothing_is_shown_that_cannot_be_written_down(watched: Database) -> None:
+    host = mounted(context_of(watched))
+    reader = _visitor(host, "reader")
+
+    def refuse(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("INSERT INTO turntrace_audit"):
+            raise OSError("no space left on device")
+
+    event.listen(watched.engine, "before_cursor_execute", refuse)
+    try:
+        answer = reader.get("/traces")
+        assert answer.status_code == 500
+        assert "descale" not in answer.text
+        assert reader.get("/cost").status_code == 200
+    finally:
+        event.remove(watched.engine, "before_cursor_execute", refuse)
+    assert reader.get("/traces").status_code == 200
+
+
+def test_the_page_filters_and_tells_a_broken_chain(watched: Database) -> None:
+    host = mounted(context_of(watched))
+    reader, operator = _visitor(host, "reader"), _visitor(host, "operator")
+    with watched.read() as connection:
+        turn = list_traces(connection, limit=1).items[0]
+    reader.get(f"/sessions/{turn.session_id}?user_id={turn.user_id}")
+    reader.get(f"/traces/{turn.id}")
+    assert reader.get("/audit").status_code == 403
+    assert ">trace.view<" in operator.get("/audit").text
+    assert ">trace.view<" not in operator.get("/audit?action=login").text
+    about = operator.get(f"/audit?about={turn.session_id}").text
+    assert ">session.view<" in about
+    assert ">trace.view<" not in about
+    assert turn.id in operator.get(f"/audit?about={turn.id}&actor=reader").text
+    assert "Nothing was done" in operator.get("/audit?actor=nobody").text
+    assert "The chain holds" in operator.get("/audit?check=1").text
+    assert operator.get("/audit?before=x").status_code == 400
+    with watched.write() as connection:
+        connection.execute(update(tables.audit).where(tables.audit.c.action == "trace.view").values(actor="somebody"))
+    assert "The chain breaks at row" in operator.get("/audit?check=1").text
+
+
+def test_long_logs_come_in_pages(watched: Database) -> None:
+    host = mounted(context_of(watched))
+    admin = _visitor(host, "admin")
+    with watched.write() as connection:
+        for number in range(230):
+            audit.append(connection, actor=f"a{number}", action="login", now_us=number)
+    pages = [admin.get("/audit?action=login").text]
+    while 'rel="next"' in pages[-1]:
+        older = pages[-1].split('rel="next" href="')[1].split('"')[0].replace("&amp;", "&")
+        pages.append(admin.get(older.removeprefix(MOUNT)).text)
+    assert len(pages) == 3
+    assert all(sum(f">a{number}<" in page for page in pages) == 1 for number in range(230))
+
+
+def test_the_hosts_people_are_logged_in_once(watched: Database) -> None:
+    host = mounted(context_of(watched, panel_auth=lambda _: {"name": "eva", "role": "reader"}))
+    with TestClient(host, follow_redirects=False) as client:
+        for _ in range(3):
+            assert client.get(f"{MOUNT}/cost").status_code == 200
+    assert _entries(watched) == [("eva", "login", None)]
