@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from turntrace import assembly, doctor, scheduler
+from turntrace import assembly, cli_privacy, doctor, scheduler
 from turntrace.errors import TurntraceError
 from turntrace.settings import Settings
 from turntrace.storage import keys, leases, migrate, people, switches
@@ -42,6 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_keys(subparsers)
     _add_users(subparsers)
     _add_switch(subparsers)
+    cli_privacy.add(subparsers, _leaf, _settings, _database)
     _leaf(subparsers, "doctor", _doctor, "Say what is wrong or risky with this set-up.")
     return parser
 
@@ -172,9 +173,15 @@ def _add_jobs(parent: Any) -> None:
     run.add_argument("name")
 
 
+def _jobs(arguments: argparse.Namespace) -> tuple[scheduler.Job, ...]:
+    settings = _settings(arguments)
+    return scheduler.jobs_of(settings, cli_privacy.keys_of(settings))
+
+
 def _jobs_list(arguments: argparse.Namespace) -> int:
+    jobs = _jobs(arguments)
     with _database(arguments).read() as connection:
-        last = {job.name: leases.last_slot(connection, job.name) for job in scheduler.JOBS}
+        last = {job.name: leases.last_slot(connection, job.name) for job in jobs}
     data = [
         {
             "name": job.name,
@@ -182,14 +189,14 @@ def _jobs_list(arguments: argparse.Namespace) -> int:
             "help": job.help,
             "last_slot_at_us": last[job.name],
         }
-        for job in scheduler.JOBS
+        for job in jobs
     ]
-    lines = [f"{job.name}  every {job.interval_seconds} s  {job.help}" for job in scheduler.JOBS]
+    lines = [f"{job.name}  every {job.interval_seconds} s  {job.help}" for job in jobs]
     return _say(arguments, data, "\n".join(lines))
 
 
 def _jobs_run(arguments: argparse.Namespace) -> int:
-    counts = dict(scheduler.job(arguments.name).run(_database(arguments)))
+    counts = dict(scheduler.job(arguments.name, _jobs(arguments)).run(_database(arguments)))
     return _say(arguments, counts, ", ".join(f"{name}: {count}" for name, count in counts.items()))
 
 

@@ -5,7 +5,7 @@ from typing import Final
 
 from starlette.types import ASGIApp
 
-from turntrace.api import costs, health, observations, openapi, prices, scores, sessions, traces
+from turntrace.api import costs, erasures, health, observations, openapi, prices, scores, sessions, subjects, traces
 from turntrace.api.application import Application
 from turntrace.api.context import ApiContext
 from turntrace.api.endpoint import Endpoint
@@ -14,6 +14,8 @@ _NOUNS: Final[Sequence[Endpoint]] = (
     *traces.ENDPOINTS,
     *observations.ENDPOINTS,
     *sessions.ENDPOINTS,
+    *subjects.ENDPOINTS,
+    *erasures.ENDPOINTS,
     *scores.ENDPOINTS,
     *costs.ENDPOINTS,
     *prices.ENDPOINTS,

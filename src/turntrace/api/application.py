@@ -2,11 +2,13 @@
 
 import logging
 import traceback
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Final
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Final
 
+from anyio import to_thread
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
@@ -14,9 +16,10 @@ from turntrace.api import cors
 from turntrace.api.access import RecentKeys, authenticated, require
 from turntrace.api.answer import render
 from turntrace.api.context import ApiContext
-from turntrace.api.endpoint import Answer, Call, Endpoint
+from turntrace.api.endpoint import Answer, Call, Endpoint, limiter
 from turntrace.api.parameter import parse
 from turntrace.api.problem import Problem, bad_parameter
+from turntrace.api.trail import Trail
 from turntrace.errors import (
     Ambiguous,
     DatabaseUnavailable,
@@ -44,6 +47,7 @@ class Application:
         self._context = context
         self._keys = KeyCheck(context.database)
         self._recent = RecentKeys()
+        self._trail = Trail(context.database)
         self._routes = [(Route(item.path, _unused, methods=[item.method]), item) for item in endpoints]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -89,13 +93,30 @@ class Application:
             raise _unroutable(request, allowed)
         if principal is not None:
             require(principal, endpoint.scopes)
+            if self._trail.is_due(principal, endpoint):
+                await to_thread.run_sync(self._trail.write, principal, endpoint, limiter=limiter())
         values = parse(request.query_params, endpoint.parameters)
         call = Call(context=self._context, endpoint=endpoint, request=request, principal=principal, values=values)
-        return _response(await endpoint.handle(call))
+        answer = await endpoint.handle(call)
+        if answer.stream is not None:
+            body = _sent(answer.stream, self._context.suspend)
+            return StreamingResponse(body, answer.status, dict(answer.headers), answer.media_type)
+        return _response(answer)
 
 
 async def _unused(request: Request) -> Response:
     raise AssertionError("routes are matched, not called")
+
+
+async def _sent(parts: Iterator[bytes], suspend: Callable[[], AbstractContextManager[Any]]) -> AsyncIterator[bytes]:
+    """The parts of a file, each made in a thread of ours and unrecorded."""
+
+    def next_part() -> bytes | None:
+        with suspend():
+            return next(parts, None)
+
+    while (part := await to_thread.run_sync(next_part, limiter=limiter())) is not None:
+        yield part
 
 
 def _response(answer: Answer) -> Response:

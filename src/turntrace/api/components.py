@@ -18,6 +18,7 @@ from turntrace.api.schema import (
     reference,
     text,
 )
+from turntrace.records.erasure import KINDS
 from turntrace.records.observation import LEVELS, OBSERVATION_TYPES
 from turntrace.records.score import DATA_TYPES, SCORE_SOURCES
 from turntrace.storage.queries.condition import OUTCOMES
@@ -260,7 +261,25 @@ _PROBLEM: Final = record(
     description="RFC 9457",
 )
 
+_RECEIPT: Final = record(
+    {
+        "id": nullable(text("null for a dry run")),
+        "kind": text(enum=list(KINDS)),
+        "status": text("`scrubbing`: every row is gone, SQLite's log is not emptied yet"),
+        "dry_run": boolean(),
+        "counts": {"type": "object", "additionalProperties": integer(), "description": "rows by table"},
+        "requested_at": moment(),
+        "started_at": nullable(moment()),
+        "finished_at": nullable(moment("every row is gone, and that was verified")),
+        "verification": {**free(), "description": "`remaining` rows by table, `verified_at`, `physical`"},
+        "signature": nullable(text("HMAC-SHA256 over the other members, with a key of the ring")),
+    },
+    description="It names no user and no trace",
+)
+
 COMPONENTS: Final[Mapping[str, Schema]] = {
+    "Receipt": _RECEIPT,
+    "Receipts": page("Receipt"),
     "Trace": _TRACE,
     "Observation": _OBSERVATION,
     "Score": _SCORE,

@@ -7,6 +7,7 @@ import logging
 import time
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 from sqlalchemy import Connection
@@ -75,6 +76,14 @@ def erase_online(connection: Connection, target: Target, *, actor: str, suppress
         eraser.erase_rest()
     receipts.progress(connection, asked, eraser.counts, now_us=now_us())
     return receipts.get(connection, asked.id)
+
+
+def rehearse(connection: Connection, target: Target, *, suppress: bool = False) -> Receipt:
+    """What an erasure would delete now, as a receipt without an id."""
+    at_us = now_us()
+    asked = replace(target, until_us=None if suppress else at_us)
+    counts = belonging.count(connection, asked)
+    return Receipt(id=None, kind=target.kind, status="done", is_dry_run=True, counts=counts, requested_at_us=at_us)
 
 
 def erase(database: Database, *, keys: KeyRing, seconds: float = 50.0) -> Mapping[str, int]:
