@@ -16,7 +16,7 @@ from tests.acceptance.servers import wait_until
 from tests.integration.panel.conftest import add_people, context_of, mounted
 from tests.integration.panel.scene import hostile, scene, store
 from turntrace.records.loss import Loss
-from turntrace.storage import migrate
+from turntrace.storage import migrate, outbound
 from turntrace.storage.database import Database
 
 ARTIFACTS = Path(os.environ.get("TURNTRACE_ARTIFACTS", Path(__file__).parents[3] / "artifacts")) / "panel"
@@ -26,6 +26,23 @@ STATUS = {
     "spool": {"path": "/var/tmp/turntrace", "bytes": 80_000_000, "max_bytes": 1 << 30},
     "worker": {"mode": "process", "is_alive": True, "heartbeat_at_us": time.time_ns() // 1000},
 }
+
+
+DESTINATIONS = [
+    {"name": "langfuse", "url": "https://langfuse.example/api/public/otel/v1/traces", "content": True},
+    {"name": "phoenix", "url": "http://phoenix.internal:6006/v1/traces", "sample_rate": 0.25},
+    {"name": "collector", "url": "http://127.0.0.1:4318/v1/traces"},
+]
+
+
+def _send_on(database: Database, now_us: int) -> None:
+    """One destination that works, one that fails, one that is named no more."""
+    turns = [f"{n:032x}" for n in range(1200)]
+    with database.write() as connection:
+        outbound.enqueue(connection, [("phoenix", turn) for turn in turns], now_us=now_us - 3_600_000_000)
+        outbound.settle(connection, "langfuse", [], {"sent": 28_310, "left_out": 12}, now_us)
+        outbound.settle(connection, "old-collector", [], {"sent": 4_000, "refused": 7}, now_us - 86_400_000_000)
+        outbound.note_failure(connection, "phoenix", "ConnectionRefusedError", now_us, is_final=False)
 
 
 def _serve(app: object) -> Iterator[str]:
@@ -43,7 +60,8 @@ def _panel(database: Database) -> Iterator[str]:
     migrate.upgrade(database)
     add_people(database)
     loss = Loss(accepted=350, stored=300, sampled=40, dropped={"spool_full": 3}, in_spool=7)
-    context = replace(context_of(database, panel_title="Turntrace"), status=lambda: STATUS, loss=lambda: loss)
+    made = context_of(database, panel_title="Turntrace", export_to=DESTINATIONS)
+    context = replace(made, status=lambda: STATUS, loss=lambda: loss)
     yield from _serve(mounted(context))
     database.close()
 
@@ -60,6 +78,7 @@ def panel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         [*scene(now_us - 30 * 61 * 1_000_000, turns=280), *scene(now_us, turns=20, texts=texts, seed=9)],
         now_us,
     )
+    _send_on(database, now_us)
     yield from _panel(database)
 
 
