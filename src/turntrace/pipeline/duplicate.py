@@ -1,5 +1,6 @@
 """Second descriptions of one model call: a provider SDK's own span, and Logfire's second span of a stream."""
 
+from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any, Final
@@ -9,7 +10,8 @@ from turntrace.pipeline.convert.value import mapping
 from turntrace.pipeline.draft import MODEL_CALLS, Draft
 from turntrace.records.fragment import RawSpan
 
-_SDK_SCOPE: Final = "com.anthropic.sdk."
+# Clients that trace themselves, and our own tracing of a client: whoever describes the call from above knows more.
+_SDK_SCOPES: Final = ("com.anthropic.sdk.", "turntrace.openai")
 _STREAMED: Final = "streaming response from"
 # A trace of ten thousand spans is compared in its neighbourhoods, not everything with everything.
 _MOST_NEAR: Final = 64
@@ -21,16 +23,24 @@ def drop_duplicates(tree: Tree, drafts: list[Draft]) -> set[str]:
     sdk_spans = [draft for draft in drafts if _is_sdk_span(draft)]
     if sdk_spans:
         near = _Neighbours(tree, drafts)
-        for draft in sdk_spans:
-            survivor = next((other for other in near.of(draft) if _is_same_call(other, draft)), None)
-            if survivor is not None:
+        found = [(draft, _survivor(near, draft)) for draft in sdk_spans]
+        claims = Counter(id(survivor) for _, survivor in found)
+        for draft, survivor in found:
+            # Two calls inside one described by hand are two: only the same response id makes them one.
+            if survivor is not None and (claims[id(survivor)] == 1 or _have_one_id(survivor, draft)):
                 _complete(survivor, draft)
                 dropped.add(draft.span.span_id)
     return dropped | _merge_streams(drafts)
 
 
+def _survivor(near: "_Neighbours", draft: Draft) -> Draft | None:
+    """The description of the same call that stays; none for an error that only this one tells of."""
+    found = next((other for other in near.of(draft) if _is_same_call(other, draft)), None)
+    return None if found is None or (draft.status == "error" and found.status != "error") else found
+
+
 def _is_sdk_span(draft: Draft) -> bool:
-    return (draft.span.scope or "").startswith(_SDK_SCOPE) and draft.type in MODEL_CALLS
+    return (draft.span.scope or "").startswith(_SDK_SCOPES) and draft.type in MODEL_CALLS
 
 
 class _Neighbours:
@@ -59,10 +69,14 @@ class _Neighbours:
         yield from islice(self._siblings.get(parent, ()), _MOST_NEAR)
 
 
+def _have_one_id(one: Draft, other: Draft) -> bool:
+    found = _response_id(one)
+    return found is not None and found == _response_id(other)
+
+
 def _is_same_call(one: Draft, other: Draft) -> bool:
-    ids = _response_id(one), _response_id(other)
-    if ids[0] and ids[1]:
-        return ids[0] == ids[1]
+    if _response_id(one) and _response_id(other):
+        return _have_one_id(one, other)
     models = {one.model, one.model_requested} & {other.model, other.model_requested} - {None}
     return bool(models) and (_contains(one.span, other.span) or _contains(other.span, one.span))
 
@@ -94,6 +108,9 @@ def _complete(survivor: Draft, duplicate: Draft) -> None:
     for name in ("finish_reasons", "tool_calls", "tool_definitions"):
         if not getattr(survivor, name):
             setattr(survivor, name, getattr(duplicate, name))
+    if duplicate.span.own is not None:  # our own tracing of the client: nothing in it is noise
+        survivor.metadata = {**duplicate.metadata, **survivor.metadata}
+        survivor.parameters = {**duplicate.parameters, **survivor.parameters}
     status: Any = duplicate.metadata.get("http.response.status_code")
     if status is not None:
         survivor.metadata = {**survivor.metadata, "http.response.status_code": status}

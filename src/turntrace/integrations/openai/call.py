@@ -166,14 +166,16 @@ class Call:
 
     def _closing(self, name: str, close: Callable[..., Any], response: Any) -> Callable[..., Any]:
         reference = weakref.ref(response)
+        was_closed = False
 
         def ended() -> None:
+            # Reading a body to its end closes the response before the body is there: the next sign counts then.
+            nonlocal was_closed
             found = reference()
-            if not self._is_ended:
-                self._take_body(found)
+            if self._is_ended or self._take_body(found) or was_closed:
                 self._end()
-            if found is not None:
                 vars(found).pop(name, None)  # the class's own again: a cycle less
+            was_closed = True
 
         if inspect.iscoroutinefunction(close):
 
@@ -239,7 +241,7 @@ def begin(client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | 
         span = open_observation(None, question.name, field.check_observation(question.fields))
         if span is SILENT:
             return None
-        span.scope = SCOPE
+        span.scope, span.kind = SCOPE, "client"
         call = Call(span, question)
     except Exception as exc:
         fault(None, "openai.begin", exc)

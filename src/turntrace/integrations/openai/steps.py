@@ -101,7 +101,8 @@ class StreamStepping(Stepping):
         span.is_whole = growth.is_complete()
         fields = growth.fields()
         metadata: dict[str, Any] = {"stream_chunks": growth.count}
-        if how == "failed" or (how in _REASONS and not growth.is_complete()):
+        span.is_whole = how != "failed" and growth.is_complete()
+        if not span.is_whole:
             metadata["incomplete"] = how
         if "incomplete" in metadata and how in _REASONS:
             fields.setdefault("level", "warning")
