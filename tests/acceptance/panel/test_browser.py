@@ -17,6 +17,8 @@ PAGES = {
     "sessions": "/sessions",
     "users": "/users",
     "cost": "/cost",
+    "budgets": "/budgets",
+    "new-budget": "/budgets/edit",
     "system": "/system",
     "keys": "/admin/api-key/list",
     "people": "/admin/account/list",
