@@ -128,6 +128,7 @@ HOSTILE = {
 }  # fmt: skip
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("unit", HOSTILE.values(), ids=HOSTILE.keys())
 def test_a_million_hostile_characters_take_two_seconds_at_the_most(analyzer: PresidioAnalyzer, unit: str) -> None:
     analyzer.analyze([MAIL])
@@ -138,6 +139,7 @@ def test_a_million_hostile_characters_take_two_seconds_at_the_most(analyzer: Pre
     assert isinstance(found, list) or found.reason == "time limit"
 
 
+@pytest.mark.alone
 def test_four_thousand_dots_hide_nothing(analyzer: PresidioAnalyzer) -> None:
     text = "." * 4000 + " anna@example.com " + "-" * 4000 + " www.example.com"
     started = time.monotonic()
