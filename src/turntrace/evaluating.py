@@ -7,13 +7,17 @@ from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 
+from turntrace.evaluation.definition import Definition
 from turntrace.integrations.hostcode import HostCode
 from turntrace.integrations.judge import JudgeClient
 from turntrace.integrations.judge_address import JudgeAddresses
 from turntrace.jobs.evaluate import Evaluation
 from turntrace.jobs.judging import Means
-from turntrace.jobs.runtrace import HasPricer, RunTraces
+from turntrace.jobs.runtrace import HasPricer, RunTraces, Unrecorded
+from turntrace.jobs.schedule import cron_trigger
+from turntrace.jobs.workbench import Workbench
 from turntrace.keyring import KeyRing
+from turntrace.pipeline.price import Pricer
 from turntrace.settings import Settings
 from turntrace.spool.memory import MemorySpool
 from turntrace.spool.writer import SpoolWriter
@@ -53,6 +57,26 @@ def _thread(settings: Settings, database: Database, keys: KeyRing, spool: Append
         finally:
             stop.set()
             thread.join(settings.shutdown_seconds)
+
+
+def workbench(settings: Settings, keys: KeyRing) -> Workbench:
+    """For panel and API: what a definition is checked against, and tried with. Nothing is recorded."""
+    addresses, code = JudgeAddresses(settings.judge_allowed_hosts), host_code(settings)
+
+    def admit(definition: Definition) -> None:
+        if definition.cron is not None:
+            cron_trigger(definition.cron)
+        if definition.function is not None:
+            code.check(definition.function, field="$.code.function")
+        if definition.judge is not None and definition.judge.callable is not None:
+            code.check(definition.judge.callable, field="$.judge.callable")
+        elif definition.judge is not None and definition.judge.base_url is not None:
+            addresses.check(definition.judge.base_url)
+
+    tools = Means(
+        asks=JudgeClient(addresses, code.load), runs=code, records=Unrecorded(Pricer()), unseal=partial(unseal, keys)
+    )
+    return Workbench(admit=admit, means=tools)
 
 
 def host_code(settings: Settings) -> HostCode:

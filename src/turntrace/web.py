@@ -13,6 +13,7 @@ from turntrace import api, panel
 from turntrace.api.context import ApiContext
 from turntrace.api.otlp import Receiver, ReceiverContext
 from turntrace.errors import TurntraceError
+from turntrace.evaluating import workbench
 from turntrace.integrations.presidio import build_analyzer
 from turntrace.keyring import KeyRing
 from turntrace.panel.context import PanelContext
@@ -21,7 +22,7 @@ from turntrace.records.loss import Loss
 from turntrace.settings import Settings
 from turntrace.spool.directory import Location
 from turntrace.storage import migrate
-from turntrace.storage.database import Database
+from turntrace.storage.opening import open_database
 from turntrace.storage.queries import loss as losses
 from turntrace.tracing.context import suspended
 from turntrace.tracing.guard import Guard
@@ -57,7 +58,7 @@ class Web:
     def __init__(self, settings: Settings, recorder: Recorder, engine: Any = None) -> None:
         self.settings, self.recorder = settings, recorder
         recorder.start()
-        self.database = Database(settings.database_url, engine=engine)
+        self.database = open_database(settings, engine)
         self._redactor: TraceRedactor | None = None
         self._redactor_lock = threading.Lock()
         # The panel says what is wrong on every page; a host's database is never migrated by ourselves.
@@ -67,6 +68,7 @@ class Web:
     def build_panel(self) -> ASGIApp:
         """The panel with the REST API inside."""
         keys = self.recorder.keys or KeyRing.from_settings(self.settings, None)
+        bench = workbench(self.settings, keys)
         context = ApiContext(
             settings=self.settings,
             database=self.database,
@@ -75,6 +77,7 @@ class Web:
             status=self.status,
             suspend=suspended,
             redact_text=self.redact_text,
+            workbench=bench,
         )
         return panel.build(
             PanelContext(
@@ -87,6 +90,7 @@ class Web:
                 api=api.build(context),
                 otlp=self._receiver(),
                 redact_text=self.redact_text,
+                workbench=bench,
             )
         )
 

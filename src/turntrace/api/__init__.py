@@ -5,7 +5,20 @@ from typing import Final
 
 from starlette.types import ASGIApp
 
-from turntrace.api import costs, erasures, health, observations, openapi, prices, scores, sessions, subjects, traces
+from turntrace.api import (
+    costs,
+    erasures,
+    evaluator_runs,
+    evaluators,
+    health,
+    observations,
+    openapi,
+    prices,
+    scores,
+    sessions,
+    subjects,
+    traces,
+)
 from turntrace.api.application import Application
 from turntrace.api.context import ApiContext
 from turntrace.api.endpoint import Endpoint
@@ -19,6 +32,8 @@ _NOUNS: Final[Sequence[Endpoint]] = (
     *scores.ENDPOINTS,
     *costs.ENDPOINTS,
     *prices.ENDPOINTS,
+    *evaluators.ENDPOINTS,
+    *evaluator_runs.ENDPOINTS,
     *health.ENDPOINTS,
 )
 ENDPOINTS: Final[Sequence[Endpoint]] = (*_NOUNS, openapi.endpoint_of(_NOUNS))

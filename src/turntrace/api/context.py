@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+from turntrace.jobs.workbench import Workbench
 from turntrace.keyring import KeyRing
 from turntrace.records.loss import Loss
 from turntrace.settings import Settings
@@ -21,7 +22,7 @@ class ApiContext:
 
     `loss` answers the whole balance, the live spool included; `status` the worker's state; `suspend` is a context
     manager in which nothing is recorded; `redact_text` redacts free text of people before it is stored (it may raise:
-    then nothing is stored).
+    then nothing is stored); `workbench` checks and tries evaluators.
     """
 
     settings: Settings
@@ -31,3 +32,4 @@ class ApiContext:
     status: Callable[[], Mapping[str, Any]] = dict
     suspend: Callable[[], AbstractContextManager[Any]] = nullcontext
     redact_text: Callable[[str], str] = _as_written
+    workbench: Workbench | None = None

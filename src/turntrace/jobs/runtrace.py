@@ -13,7 +13,9 @@ from turntrace.records.evaluator import Verdict
 from turntrace.records.fragment import RawSpan
 from turntrace.records.usage import Usage
 from turntrace.tracing import observation as observing
+from turntrace.tracing.context import suspended
 from turntrace.tracing.recorder import Recorder
+from turntrace.tracing.silent import SILENT
 
 _PROVIDERS: Final = {
     "api.openai.com": "openai",
@@ -93,6 +95,21 @@ class RunTrace:
         )
         self._pricer.price(draft)
         return draft.cost.total_nano if draft.cost is not None else None
+
+
+class Unrecorded:
+    """Stands for `RunTraces` where a run leaves no trace: previews. What it costs is told all the same."""
+
+    def __init__(self, pricer: Pricer) -> None:
+        self._pricer = pricer
+
+    @contextmanager
+    def __call__(
+        self, name: str, spec: JudgeSpec, prompt: str, tags: tuple[str, ...], depth: int
+    ) -> Iterator[RunTrace]:
+        """A run without a trace."""
+        with suspended():
+            yield RunTrace(None, SILENT, self._pricer, spec.model, provider_of(spec))
 
 
 def _stated(usage: Usage | None) -> dict[str, int]:

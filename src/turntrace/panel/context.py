@@ -7,6 +7,7 @@ from typing import Any
 
 from starlette.types import ASGIApp
 
+from turntrace.jobs.workbench import Workbench
 from turntrace.keyring import KeyRing
 from turntrace.records.loss import Loss
 from turntrace.settings import Settings
@@ -21,7 +22,7 @@ class PanelContext:
     (`path bytes max_bytes segments unread`), `worker` (`mode is_alive heartbeat_at_us behind_us`), `last_error`
     (`type at_us where`), `version` and `pid`, each where present. `suspend()` switches recording off inside it.
     `api` is mounted at `/api/v1`, `otlp` at `/otlp`; both do their own authentication by keys. `redact_text` is
-    applied to what people write about turns.
+    applied to what people write about turns; `workbench` checks and tries evaluators.
     """
 
     settings: Settings
@@ -33,3 +34,4 @@ class PanelContext:
     api: ASGIApp | None = None
     otlp: ASGIApp | None = None
     redact_text: Callable[[str], str] | None = None
+    workbench: Workbench | None = None
