@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from turntrace.guards.budget import Budgets, Hold
+    from turntrace.integrations.instrument import Found
     from turntrace.privacy import Privacy
     from turntrace.web import Web
 
@@ -168,6 +169,22 @@ class Turntrace:
     def current_trace_id(self) -> str | None:
         """The W3C trace id (32 hex digits) of the current turn, or None."""
         return observing.current_trace_id()
+
+    def instrument(self, *libraries: str) -> "tuple[Found, ...]":
+        """Trace the libraries of model calls that are installed, or only those named, each of them once.
+
+        Instrumentations of OpenTelemetry are switched on where they are installed (the official ones, else
+        OpenInference's, else OpenLLMetry's), else our own for the OpenAI client. SDKs that trace themselves are left to
+        it; for them the global tracer provider is set where the host has set none (setting `tracer_provider`).
+
+        Returns:
+            What was found, one entry each, for printing; it is also logged.
+        """
+        # Loads the OpenTelemetry SDK: only where it is asked for.
+        found: tuple[Found, ...] = importlib.import_module("turntrace.integrations.instrument").instrument(
+            self.recorder, libraries
+        )
+        return found
 
     def suspended(self) -> AbstractContextManager[None]:
         """Nothing is recorded inside."""
