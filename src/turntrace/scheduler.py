@@ -17,7 +17,8 @@ from sqlalchemy import Connection
 from turntrace.errors import InvalidInput, NotFound, TurntraceError
 from turntrace.jobs import planning
 from turntrace.jobs.compact import compact
-from turntrace.jobs.erase import erase, is_erasure_due
+from turntrace.jobs.erase import erase, is_erasure_due, is_scrub_due, scrub_file
+from turntrace.jobs.sample import let_go
 from turntrace.jobs.schedule import latest_slot
 from turntrace.keyring import KeyRing
 from turntrace.records.evaluator import Evaluator
@@ -55,7 +56,14 @@ def jobs_of(settings: Settings, keys: KeyRing) -> tuple[Job, ...]:
     """Every job, those that need settings or keys included."""
     return (
         *JOBS,
+        Job(
+            "sample",
+            600,
+            partial(let_go, hold_hours=settings.sample_hold_hours),
+            "Let go of the turns that sampling left out and nobody has scored.",
+        ),
         Job("erase", 5, partial(erase, keys=keys), "Finish the erasures that were asked for.", is_erasure_due),
+        Job("scrub", 60, partial(scrub_file, keys=keys), "Take erased bytes out of our SQLite file.", is_scrub_due),
     )
 
 

@@ -6,7 +6,7 @@ Every transaction may be the last of its process: the next one goes on where the
 import logging
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -19,11 +19,14 @@ from turntrace.storage import audit, belonging, receipts, tombstones
 from turntrace.storage.database import Database
 from turntrace.storage.erasure import Eraser, overwriting
 from turntrace.storage.pace import Stopwatch
+from turntrace.storage.scrub import scrub
 
 log = logging.getLogger("turntrace.jobs")
 
 TURNS_AT_ONCE: Final = 250
 PASSES: Final = 5  # of deletion and verification, before it is left to the next run
+SCRUBBING: Final = ("scrubbing",)
+SCRUBBED_A_SECOND: Final = 10 << 20  # bytes of a SQLite file that VACUUM may keep somebody waiting for
 REQUEST_SECONDS: Final = 20.0  # longest that somebody waits for a receipt; then the timer goes on
 _LONGEST_ACTOR: Final = 100
 
@@ -59,7 +62,10 @@ def erase_at_once(
 ) -> Receipt:
     """Erase a target; the receipt is unfinished when it took longer than `seconds`: then the timer goes on."""
     asked = database.transact(ask, target, actor=actor, suppress=suppress)
-    return work_off(database, asked.id, keys, deadline=time.monotonic() + seconds)
+    receipt = work_off(database, asked.id, keys, deadline=time.monotonic() + seconds)
+    clean_up(database, [receipt], keys, most_bytes=int(min(seconds * SCRUBBED_A_SECOND, 1 << 62)))
+    with database.read() as connection:
+        return receipts.get(connection, asked.id)
 
 
 def erase_online(connection: Connection, target: Target, *, actor: str, suppress: bool = False) -> Receipt:
@@ -96,7 +102,8 @@ def erase(database: Database, *, keys: KeyRing, seconds: float = 50.0) -> Mappin
     with database.read() as connection:
         waiting = receipts.unfinished(connection)
     found = [work_off(database, erasure_id, keys, deadline=deadline) for erasure_id in waiting]
-    done = sum(receipt.status == "done" for receipt in found)
+    clean_up(database, found, keys, most_bytes=20 * SCRUBBED_A_SECOND)
+    done = sum(receipt.is_finished for receipt in found)
     return {"finished": done, "left": len(found) - done}
 
 
@@ -104,6 +111,26 @@ def is_erasure_due(database: Database) -> bool:
     """Whether an erasure waits."""
     with database.read() as connection:
         return bool(receipts.unfinished(connection))
+
+
+def scrub_file(database: Database, *, keys: KeyRing) -> Mapping[str, int]:
+    """Take what finished erasures deleted out of a SQLite file of ours.
+
+    Returns:
+        Counts: erasures of which no byte is left, and those that have to wait.
+    """
+    with database.read() as connection:
+        found = [receipts.get(connection, erasure_id) for erasure_id in receipts.unfinished(connection, SCRUBBING)]
+    clean_up(database, found, keys)
+    with database.read() as connection:
+        left = len(receipts.unfinished(connection, SCRUBBING))
+    return {"scrubbed": max(0, len(found) - left), "left": left}
+
+
+def is_scrub_due(database: Database) -> bool:
+    """Whether deleted bytes wait."""
+    with database.read() as connection:
+        return bool(receipts.unfinished(connection, SCRUBBING))
 
 
 def work_off(database: Database, erasure_id: str, keys: KeyRing, *, deadline: float) -> Receipt:
@@ -114,7 +141,20 @@ def work_off(database: Database, erasure_id: str, keys: KeyRing, *, deadline: fl
         reach("erase.before_verify")
         if database.transact(_verify, erasure_id, keys, _physical(database)):
             break
-    return _scrub(database, erasure_id, keys)
+    with database.read() as connection:
+        return receipts.get(connection, erasure_id)
+
+
+def clean_up(database: Database, waiting: Sequence[Receipt], keys: KeyRing, *, most_bytes: int | None = None) -> None:
+    """Take the deleted bytes of these erasures out of the file, once for all of them; else the timer tries again."""
+    found = [receipt for receipt in waiting if receipt.status == "scrubbing"]
+    if not found:
+        return
+    physical = scrub(database, since_us=max(receipt.finished_at_us or 0 for receipt in found), most_bytes=most_bytes)
+    if physical is None:
+        return
+    for receipt in found:
+        database.transact(receipts.scrubbed, str(receipt.id), keys=keys, physical=physical, now_us=now_us())
 
 
 def _physical(database: Database) -> str:
@@ -177,12 +217,3 @@ def _verify(connection: Connection, erasure_id: str, keys: KeyRing, physical: st
         now_us=at_us,
     )
     return True
-
-
-def _scrub(database: Database, erasure_id: str, keys: KeyRing) -> Receipt:
-    """Empty SQLite's log, where nobody needs it: what was deleted is overwritten in the file, but not yet there."""
-    with database.read() as connection:
-        receipt = receipts.get(connection, erasure_id)
-    if receipt.status != "scrubbing" or not database.checkpoint():
-        return receipt
-    return database.transact(receipts.scrubbed, erasure_id, keys=keys, now_us=now_us())

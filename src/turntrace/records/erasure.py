@@ -9,7 +9,7 @@ Kind = Literal["subject", "turn", "session"]
 KINDS: tuple[str, ...] = get_args(Kind)
 # pending: asked for; running: some rows are gone; scrubbing: all rows are gone, bytes of them may be left; done.
 Status = Literal["pending", "running", "scrubbing", "done"]
-Physical = Literal["pending", "done", "server"]
+Physical = Literal["pending", "done", "checkpointed", "server"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -36,8 +36,9 @@ class Receipt:
 
     `counts` are rows by table name without our prefix; for `rollup` rows whose identity was replaced by `erased`.
     `verification` says what is left: `remaining` rows by table (empty: nothing), `verified_at`, and `physical`: `done`
-    (no byte is left in the file of SQLite), `pending` (its log still has some), or `server` (the pages, logs and
-    backups of a database server are the operator's to purge). `id` is None for a dry run.
+    (no byte is left in our SQLite file), `pending` (some may be, for a while), `checkpointed` (in the host's SQLite
+    file none but copies in the free space of pages, which VACUUM removes), or `server` (the pages, logs and backups of
+    a database server are the operator's to purge). `id` is None for a dry run.
     """
 
     id: str | None

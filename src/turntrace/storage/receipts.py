@@ -114,7 +114,11 @@ def progress(connection: Connection, erasure: Erasure, counts: Mapping[str, int]
 
 
 def finish(connection: Connection, erasure_id: str, *, keys: KeyRing, physical: str, now_us: int) -> Receipt:
-    """Every row is gone, and that was verified: forget who it was, and sign."""
+    """Every row is gone, and that was verified: forget who it was, and sign.
+
+    Args:
+        physical: what is known of deleted bytes in the file: `pending`, or as in `scrubbed`.
+    """
     connection.execute(
         update(tables.erasure)
         .where(_e.id == erasure_id)
@@ -129,11 +133,12 @@ def finish(connection: Connection, erasure_id: str, *, keys: KeyRing, physical: 
     return _sign(connection, erasure_id, keys)
 
 
-def scrubbed(connection: Connection, erasure_id: str, *, keys: KeyRing, now_us: int) -> Receipt:
-    """No byte is left in the file, too."""
+def scrubbed(connection: Connection, erasure_id: str, *, keys: KeyRing, physical: str, now_us: int) -> Receipt:
+    """Deleted bytes are out of the file, too, as far as that is ours to do (`storage.scrub`)."""
     known = get(connection, erasure_id)
-    row = connection.execute(select(_e.verification).where(_e.id == erasure_id)).scalar()
-    verification = {**json.loads(row or "{}"), "physical": "done", "scrubbed_at": written(now_us)}
+    if known.status != "scrubbing":
+        return known
+    verification = {**known.verification, "physical": physical, "scrubbed_at": written(now_us)}
     values = {"status": "done", "verification": json.dumps(verification)}
     connection.execute(update(tables.erasure).where(_e.id == known.id).values(values))
     return _sign(connection, erasure_id, keys)
@@ -164,7 +169,7 @@ def label(connection: Connection, user_id: str) -> str:
     return f"subject {tombstones.subject_digest(digest_key, user_id)[:16]}"
 
 
-def unfinished(connection: Connection, status: tuple[str, ...] = ("pending", "running", "scrubbing")) -> list[str]:
+def unfinished(connection: Connection, status: tuple[str, ...] = ("pending", "running")) -> list[str]:
     """Ids of erasures with something left to do, the oldest first."""
     statement = select(_e.id).where(_e.status.in_(status)).order_by(_e.created_at_us, _e.id).limit(1000)
     return [row[0] for row in connection.execute(statement)]

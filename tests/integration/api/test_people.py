@@ -20,6 +20,10 @@ from turntrace.storage.database import Database
 KEYS = KeyRing([b"k" * 32], is_explicit=True)
 
 
+def w3c(n: int) -> str:
+    return f"{n:x}".rjust(32, "c")
+
+
 def _client(database: Database, *scopes: str) -> httpx.AsyncClient:
     found = context_of(database)
     context = ApiContext(settings=found.settings, database=database, loss=found.loss, keyring=KEYS)
@@ -30,8 +34,8 @@ def _client(database: Database, *scopes: str) -> httpx.AsyncClient:
 @pytest.fixture
 async def people(database: Database) -> AsyncIterator[httpx.AsyncClient]:
     """A client that may erase, over turns of `anna/1` and `bob`."""
-    mine = [turn(user_id="anna/1", session_id=f"s-{n}", trace_id=f"{n:032x}") for n in range(1, 4)]
-    store(database, *mine, turn(user_id="bob", session_id="s-9", trace_id=f"{9:032x}"))
+    mine = [turn(user_id="anna/1", session_id=f"s-{n}", trace_id=w3c(n)) for n in range(1, 4)]
+    store(database, *mine, turn(user_id="bob", session_id="s-9", trace_id=w3c(9)))
     with database.write() as c:
         found = Score(id="x", name="n", value="fine", data_type="text", source="human", turn_id=mine[0].id)
         scores.upsert(c, found, now_us=1)
@@ -52,15 +56,15 @@ async def test_a_person_is_erased_with_a_signed_receipt(people: httpx.AsyncClien
     assert (await people.get("/erasures")).json()["data"] == [receipt]
     left = (await people.get("/traces")).json()["data"]
     assert [trace["user_id"] for trace in left] == ["bob"]
-    assert (await people.get(f"/traces/{1:032x}")).status_code == 404
+    assert (await people.get(f"/traces/{w3c(1)}")).status_code == 404
     again = await people.delete("/subjects/anna%2F1")
     assert (again.status_code, again.json()["counts"]) == (200, {})
 
 
 async def test_a_trace_and_a_session_are_erased(people: httpx.AsyncClient) -> None:
-    answer = await people.delete(f"/traces/{1:032x}")
+    answer = await people.delete(f"/traces/{w3c(1)}")
     assert (answer.status_code, answer.json()["counts"]["trace"]) == (200, 1)
-    assert (await people.delete(f"/traces/{1:032x}")).status_code == 404
+    assert (await people.delete(f"/traces/{w3c(1)}")).status_code == 404
     answer = await people.delete("/sessions/s-2")
     assert (answer.status_code, answer.json()["counts"]["session"]) == (200, 1)
     assert (await people.delete("/sessions/s-2")).status_code == 404
@@ -69,8 +73,8 @@ async def test_a_trace_and_a_session_are_erased(people: httpx.AsyncClient) -> No
 
 
 async def test_a_w3c_id_or_session_of_several_is_refused(database: Database, people: httpx.AsyncClient) -> None:
-    store(database, turn(user_id="carl", session_id="s-9", trace_id=f"{9:032x}"))
-    answer = await people.delete(f"/traces/{9:032x}")
+    store(database, turn(user_id="carl", session_id="s-9", trace_id=w3c(9)))
+    answer = await people.delete(f"/traces/{w3c(9)}")
     assert answer.status_code == 409
     assert len(answer.json()["turn_ids"]) == 2
     answer = await people.delete("/sessions/s-9")
