@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Error, sync_playwright
 
 from tests.acceptance.servers import wait_until
 from tests.integration.panel.conftest import add_people, context_of, mounted
-from tests.integration.panel.scene import hostile, scene, store
+from tests.integration.panel.scene import hostile, scene, store, store_running
 from turntrace.records.loss import Loss
 from turntrace.storage import migrate, outbound
 from turntrace.storage.database import Database
@@ -79,6 +79,7 @@ def panel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         now_us,
     )
     _send_on(database, now_us)
+    store_running(database, now_us)
     yield from _panel(database)
 
 

@@ -85,6 +85,11 @@ def test_the_trace_page_is_sound_at_each_kind_of_step(watcher: Watcher, step: st
         _look(watcher, f"trace-{step}", _first(watcher, path, f"a.wf-row.t-{step}"))
 
 
+@pytest.mark.parametrize("status", ["client_disconnected", "in_progress"])
+def test_the_trace_page_is_sound_for_streams_that_did_not_end_well(watcher: Watcher, status: str) -> None:
+    _look(watcher, f"trace-{status}", _first(watcher, f"/traces?status={status}", "a.turn-link"))
+
+
 def test_the_replay_of_a_session_is_sound(watcher: Watcher) -> None:
     _look(watcher, "session", _first(watcher, "/sessions?user_id=user-3", "a.row-link"))
 

@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,59 @@ def store(database: Database, traces: list[Trace], now_us: int) -> None:
     write_batch(database, Batch(processes=(process,), scores=tuple(scores)), now_us=now_us)
 
 
+def store_running(database: Database, now_us: int) -> list[Trace]:
+    """Three turns that are going on, as the worker shows them, and one that was cut off; the newest first."""
+    begun = [
+        replace(
+            item,
+            outcome="in_progress",
+            started_at_us=now_us - (2 + 31 * number) * SECOND_US,
+            duration_us=None,
+            output=None,
+            output_preview=None,
+            chunk_count=17 * number,
+            observations=tuple(
+                replace(step, started_at_us=now_us - SECOND_US, duration_us=None, ttft_us=None, is_open=True)
+                for step in item.observations[:1]
+            ),
+        )
+        for number, item in enumerate(scene(now_us, turns=3, seed=23))
+    ]
+    cut = _cut(scene(now_us, turns=1, seed=29)[0])
+    worked = [Worked(kind=FrameKind.START, trace=item, facts=()) for item in begun]
+    write_batch(
+        database,
+        Batch(worked=(*worked, Worked(kind=FrameKind.END, trace=cut, facts=facts_of(cut)))),
+        now_us=now_us,
+    )
+    return [*begun, cut]
+
+
+def _cut(turn: Trace) -> Trace:
+    """A stream that its client left and nobody read on: what was open is as long as it was last seen."""
+    *before, call, _ = turn.observations
+    length = turn.duration_us or 0
+    left = replace(
+        call,
+        duration_us=int(0.4 * length),
+        is_open=True,
+        flags=("incomplete",),
+        usage=None,
+        cost=None,
+        finish_reasons=(),
+    )
+    late = replace(before[0], duration_us=60 * length)  # cleared away long after
+    return replace(
+        turn,
+        is_streamed=True,
+        outcome="client_disconnected",
+        last_byte_us=int(0.6 * length),
+        client_left_us=int(0.7 * length),
+        received="Fill it",
+        observations=(late, *before[1:], left),
+    )
+
+
 def _hex(chance: random.Random, digits: int) -> str:
     return f"{chance.getrandbits(4 * digits):0{digits}x}"
 
@@ -88,10 +142,11 @@ def _turn(chance: random.Random, index: int, now_us: int, text: str | None) -> T
         started_at_us=started,
         duration_us=length,
         ttft_us=length // 4,
-        last_byte_us=length,
+        last_byte_us=length if not is_left else int(0.52 * length),
+        client_left_us=int(0.55 * length) if is_left else None,
         bytes_sent=2211,
         chunk_count=42,
-        is_streamed=index % 2 == 0,
+        is_streamed=index % 2 == 0 or is_left,
         session_id=f"conv-{index // 4:04d}" if text is None else text[:60] or "conv",
         user_id=f"user-{index // 4 % 9}" if text is None else text[:60] or "user",
         feature=("support", "search", "onboarding")[index % 3] if text is None else text[:60],

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from turntrace.errors import NotFound
+from turntrace.panel.streaming import per_token_us, streaming
 from turntrace.panel.visit import Visit, visit_of
 from turntrace.panel.waterfall import waterfall
 from turntrace.records.observation import Observation
@@ -47,7 +48,7 @@ def trace(request: Request) -> Response:
 
 def _page(visit: Visit, turn: Trace) -> Response:
     chosen = visit.request.query_params.get("observation")
-    drawing = waterfall(turn)
+    drawing = waterfall(turn, now_us=visit.now_us)
     selected = None if chosen == "turn" else _selected(chosen, [row.observation for row in drawing.rows])
     return visit.render(
         "trace.html",
@@ -55,6 +56,8 @@ def _page(visit: Visit, turn: Trace) -> Response:
         title=turn.name or "Trace",
         trace=turn,
         drawing=drawing,
+        stream=streaming(turn),
+        per_token=per_token_us,
         selected=selected,
         usage_rows=usage_rows(selected.usage if selected else turn.usage),
         target=selected.id if selected else turn.id,

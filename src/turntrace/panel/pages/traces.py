@@ -12,6 +12,7 @@ from turntrace.panel.visit import Visit, visit_of
 from turntrace.records.filter import Page
 from turntrace.records.trace import Trace
 from turntrace.storage.queries.facets import Facets, facets
+from turntrace.storage.queries.running import list_running
 from turntrace.storage.queries.traces import count_traces, list_traces
 
 PAGE_ROWS: Final = 50
@@ -19,6 +20,7 @@ COUNT_CAP: Final = 1001
 LIVE_SECONDS: Final = 5
 FACETS: Final = ("status", "feature", "model", "type", "environment", "score", "tag", "release", "experiment")
 SHOWN_VALUES: Final = 8
+SHOWN_RUNNING: Final = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +55,7 @@ def traces(request: Request) -> Response:
         page = list_traces(connection, narrowed.filter, limit=PAGE_ROWS, cursor=cursor)
         total = count_traces(connection, narrowed.filter, cap=COUNT_CAP)
         facet_values = facets(connection, narrowed.filter)
+        running = list_running(connection, limit=SHOWN_RUNNING + 1) if _shows_running(narrowed, cursor) else ()
     is_live = request.query_params.get("live") == "1" and cursor is None
     return visit.render(
         "traces.html",
@@ -68,10 +71,17 @@ def traces(request: Request) -> Response:
         sampled=facet_values.sampled,
         filter_fields=TEXTS,
         values=dict(narrowed.params),
+        running=running[:SHOWN_RUNNING],
+        has_more_running=len(running) > SHOWN_RUNNING,
         is_live=is_live,
         live_seconds=LIVE_SECONDS,
         **_paging(visit, narrowed, page, cursor, total),
     )
+
+
+def _shows_running(narrowed: Narrowing, cursor: str | None) -> bool:
+    """Turns in progress stand above the newest rows, unless the list shows just these or what somebody looks for."""
+    return cursor is None and not narrowed.is_narrowed
 
 
 def _paging(visit: Visit, narrowed: Narrowing, page: Page[Trace], cursor: str | None, total: int) -> Mapping[str, Any]:
