@@ -90,12 +90,18 @@ def test_what_the_application_said_itself_arrives_too() -> None:
         "tags": ["plan:pro"],
         "model": "gpt-4o-mini",
         "provider": "openai",
-        "parameters": {"temperature": 0, "stop": ["x"], "response_format": {"type": "json"}, "n": 2},
+        "parameters": {
+            "temperature": 0,
+            "stop": ["x"],
+            "response_format": {"type": "json"},
+            "max_completion_tokens": 2,
+        },
         "usage": {"input_tokens": 9, "output_tokens": 4, "cache_read_tokens": 3, "web_searches": 2},
         "cost": {"total": "0.000123456", "input": "0.0001", "output": "0.000023456"},
         "finish_reason": "stop",
         "prompt": {"name": "support", "version": 3, "label": "production", "variables": {"product": "kettle"}},
         "tool_calls": [{"id": "1", "name": "boil", "arguments": {"c": 100}}],
+        "tool_definitions": [{"type": "function", "function": {"name": "boil", "parameters": {"type": "object"}}}],
     }
     at = {"started_at_us": 1_700_000_000_000_000, "duration_us": 5}
     spans = [

@@ -42,7 +42,7 @@ def read(bag: Bag, draft: Draft) -> None:
     own = bag.under(semconv.OWN_PREFIX)
     facts = {name.removeprefix("retrieval."): own.pop(name) for name in list(own) if name.startswith("retrieval.")}
     if facts or any(value is not None for value in asked.values()):
-        draft.retrieval = {**asked, **{name: facts.get(name) for name in _FOUND}}
+        draft.retrieval = {**asked, **dict.fromkeys(_FOUND), **facts}
     for name, value in own.items():
         reader = _READERS.get(name)
         if reader is not None:
@@ -152,6 +152,14 @@ def _is_amount(value: Any) -> bool:
     return type(value) is int and 0 <= value <= _MOST_NANO
 
 
+def _parameters(draft: Draft, value: Any) -> None:
+    draft.parameters = mapping(value)
+
+
+def _tool_definitions(draft: Draft, value: Any) -> None:
+    draft.tool_definitions = tuple(items(value))
+
+
 def _tool_calls(draft: Draft, value: Any) -> None:
     draft.tool_calls = tuple(tool_calls(value))
 
@@ -175,6 +183,8 @@ _READERS: Final[Mapping[str, Callable[[Draft, Any], None]]] = {
     "cache_write_1h_tokens": _cache_write_1h,
     "is_usage_estimated": _estimated,
     "cost": _cost,
+    "parameters": _parameters,
     "tool_calls": _tool_calls,
+    "tool_definitions": _tool_definitions,
     "input_documents": _input_documents,
 }

@@ -5,7 +5,8 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from turntrace import semconv
-from turntrace.pipeline.convert.message import calls_in
+from turntrace.pipeline.convert.message import calls_in, definitions
+from turntrace.pipeline.convert.value import structured
 from turntrace.pipeline.convert.vocabulary import parameter
 from turntrace.pipeline.outbound.text import answered, as_json, given, messages, plain
 from turntrace.pipeline.outbound.wire import Event, Span
@@ -156,9 +157,20 @@ def _own(item: Observation) -> Attributes:
         "is_usage_estimated": (usage.is_estimated or None) if usage else None,
         "cost": as_json(asdict(cost)) if cost else None,
     }
+    if definitions(list(item.tool_definitions)) != item.tool_definitions:
+        told["tool_definitions"] = as_json(list(item.tool_definitions))
+    if not all(map(_is_canonical, item.parameters.items())):
+        told["parameters"] = as_json(dict(item.parameters))
     if item.tool_calls and calls_in(item.output if isinstance(item.output, list) else ()) != item.tool_calls:
         told["tool_calls"] = as_json(list(item.tool_calls))
     return {semconv.OWN_PREFIX + name: value for name, value in told.items()}
+
+
+def _is_canonical(stated: tuple[str, Any]) -> bool:
+    """Whether a parameter comes back as it went: under its own name, and not taken apart."""
+    name, value = stated
+    is_plain = isinstance(value, (list, tuple)) if name == "stop" else not isinstance(value, (str, dict))
+    return parameter(name) == name and (is_plain or (isinstance(value, str) and structured(value) == value))
 
 
 def _spoken(item: Observation) -> Attributes:
