@@ -1,6 +1,7 @@
 """`make demo`: the offline model and the bot on SQLite, real conversations through it, and the panel's address."""
 
 import argparse
+import json
 import os
 import secrets
 import shutil
@@ -16,6 +17,7 @@ from pathlib import Path
 import httpx
 
 from example_app.drive import drive, summary
+from example_app.evaluators import install, make_table
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 60
@@ -50,6 +52,9 @@ def environment(home: Path, model_url: str, user: str, password: str) -> dict[st
         "TURNTRACE_ENVIRONMENT": "demo",
         "TURNTRACE_SERVICE_NAME": "support-bot",
         "TURNTRACE_RELEASE": "demo-1",
+        "TURNTRACE_JUDGE_ALLOWED_HOSTS": "127.0.0.1",
+        "TURNTRACE_EVALUATOR_FUNCTIONS": "example_app.evaluators:hallucinated",
+        "TURNTRACE_EVALUATOR_DATABASE_URL": f"sqlite:///{home / 'answers.db'}",
     }
 
 
@@ -103,6 +108,7 @@ def main(argv: list[str] | None = None) -> None:
     home = fresh_home(arguments.home.absolute())
     port, model_port = free_port(arguments.port), free_port(8090)
     user, password = "demo", secrets.token_urlsafe(12)
+    make_table(home / "answers.db")
     env = environment(home, f"http://127.0.0.1:{model_port}/v1", user, password)
     base_url = f"http://127.0.0.1:{port}"
     with (
@@ -110,10 +116,18 @@ def main(argv: list[str] | None = None) -> None:
         server("example_app.fastapi_app:app", port, env, home / "app.log"),
     ):
         httpx.get(f"{base_url}/llm-admin/login", timeout=30).raise_for_status()
+        install(f"{base_url}/llm-admin", new_key(env), f"http://127.0.0.1:{model_port}/v1")
         print(f"panel: {base_url}/llm-admin/\nuser: {user}\npassword: {password}", flush=True)
         print(summary(drive(base_url, arguments.turns)), flush=True)
         if not arguments.exit:
             _stay()
+
+
+def new_key(env: dict[str, str]) -> str:
+    """A key of the REST API that may read and write, made on the command line."""
+    command = [sys.executable, "-m", "turntrace.cli", "keys", "create", "--name", "demo", "--json"]
+    made = subprocess.run([*command, "--scope", "read", "--scope", "write"], env=env, capture_output=True, check=True)
+    return str(json.loads(made.stdout)["key"])
 
 
 def _leave(*_: object) -> None:

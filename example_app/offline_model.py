@@ -18,9 +18,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from example_app import offline_judge
 from example_app.knowledge_base import Passage, passages, words
 
 MODELS = ("offline-extractive-mini", "offline-extractive-large")
+KNOWN_MODELS = (*MODELS, offline_judge.MODEL)
 HALLUCINATION_RATE = float(os.environ.get("OFFLINE_HALLUCINATION_RATE", "0.08"))
 SECONDS_PER_TOKEN = float(os.environ.get("OFFLINE_SECONDS_PER_TOKEN", "0.004"))
 FAILURE_RATE = float(os.environ.get("OFFLINE_FAILURE_RATE", "0.03"))
@@ -111,8 +113,13 @@ async def complete(request: Request) -> Response:
     """`POST /v1/chat/completions`."""
     body = await request.json()
     question, model = question_of(body["messages"]), str(body.get("model"))
+    if model == offline_judge.MODEL:
+        return JSONResponse(_envelope_of(body, offline_judge.content(body)))
     if model not in MODELS:
-        error = {"message": f"model {model!r} does not exist; there are {MODELS}", "type": "invalid_request_error"}
+        error = {
+            "message": f"model {model!r} does not exist; there are {KNOWN_MODELS}",
+            "type": "invalid_request_error",
+        }
         return JSONResponse({"error": error}, status_code=404)
     if (failure := _failure(question, model)) is not None:
         return failure
@@ -134,6 +141,11 @@ async def _whole(body: dict[str, Any]) -> dict[str, Any]:
         "choices": [choice],
         "usage": usage_of(body, text or json.dumps(call)),
     }
+
+
+def _envelope_of(body: dict[str, Any], text: str) -> dict[str, Any]:
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+    return {**_envelope(body, "chat.completion"), "choices": [choice], "usage": usage_of(body, text)}
 
 
 def _envelope(body: dict[str, Any], kind: str) -> dict[str, Any]:
@@ -161,7 +173,7 @@ async def _stream(body: dict[str, Any]) -> AsyncIterator[str]:
 
 async def models(_: Request) -> JSONResponse:
     """`GET /v1/models`."""
-    return JSONResponse({"object": "list", "data": [{"id": name, "object": "model"} for name in MODELS]})
+    return JSONResponse({"object": "list", "data": [{"id": name, "object": "model"} for name in KNOWN_MODELS]})
 
 
 app = Starlette(
