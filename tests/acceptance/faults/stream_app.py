@@ -38,10 +38,40 @@ async def answer(stream: str, breaks_after: int | None) -> AsyncIterator[str]:
         yield token
 
 
+async def by_hand(stream: str, breaks_after: int | None) -> AsyncIterator[str]:
+    """The same with the observation inside of the host's own generator."""
+    with tt.generation("answer", model="offline") as call:
+        text = ""
+        async for token in provider(stream, breaks_after):
+            text += token
+            call.update(output=text)
+            yield token
+
+
+async def read_on(stream: str, breaks_after: int | None) -> AsyncIterator[str]:
+    """A task of its own reads the provider's stream to its end, whether the client stays or not."""
+    pieces: asyncio.Queue[str | None] = asyncio.Queue()
+
+    async def read() -> None:
+        async for token in answer(stream, breaks_after):
+            pieces.put_nowait(token)
+        pieces.put_nowait(None)
+
+    task = asyncio.create_task(read())
+    reading.add(task)
+    task.add_done_callback(reading.discard)
+    while (piece := await pieces.get()) is not None:
+        yield piece
+
+
+reading: set[asyncio.Task[None]] = set()
+WAYS = {"observed": answer, "by_hand": by_hand, "read_on": read_on}
+
+
 async def stream(request: Request) -> Response:
     name, broken = request.query_params["name"], request.query_params.get("breaks_after")
-    pieces = answer(name, None if broken is None else int(broken))
-    return StreamingResponse(pieces, media_type="text/event-stream")
+    way = WAYS[request.query_params.get("way", "observed")]
+    return StreamingResponse(way(name, None if broken is None else int(broken)), media_type="text/event-stream")
 
 
 async def held(request: Request) -> Response:

@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.acceptance.faults.stream_app import CHUNKS, word
+from tests.acceptance.faults.stream_app import CHUNKS, GAP_SECONDS, word
 from tests.acceptance.servers import Api, Server, api_key, environment, turntrace, uvicorn, wait_until
 
 IS_LONG = bool(os.environ.get("TURNTRACE_TEST_LONG"))
@@ -70,7 +70,10 @@ async def read_stream(port: int, name: str, *, leave_after: int | None = None, q
 async def read_many(port: int, count: int, chance: random.Random) -> list[Seen]:
     """All at once; a share of the clients leaves somewhere in the first half."""
     cuts = [chance.randint(1, CHUNKS // 2) if chance.random() < LEAVING_SHARE else None for _ in range(count)]
-    streams = (read_stream(port, f"s{number}", leave_after=cut) for number, cut in enumerate(cuts))
+    ways = ("", "&way=by_hand")
+    streams = (
+        read_stream(port, f"s{number}", leave_after=cut, query=ways[number % 2]) for number, cut in enumerate(cuts)
+    )
     return list(await asyncio.gather(*streams))
 
 
@@ -122,8 +125,12 @@ def check(seen: Seen, trace: dict[str, Any]) -> None:
     (answer,) = trace["observations"]
     assert expected.startswith(answer["output"])
     assert answer["output"].startswith(trace["received"]), "the provider's text is at least what was given on"
+    assert answer["duration_ms"] <= trace["duration_ms"], "however late its generator is cleared away"
     if seen.is_whole:
         assert trace["received"] == expected
+        assert trace["client_left_ms"] is None
+    else:
+        assert trace["last_byte_ms"] <= trace["client_left_ms"] <= trace["duration_ms"]
 
 
 def test_streams_that_clients_leave_are_all_accounted_for(server: Server, api: Api, port: int) -> None:
@@ -144,6 +151,25 @@ def test_streams_that_clients_leave_are_all_accounted_for(server: Server, api: A
     print(f"\n{STREAMS} streams, {left} of them left early; held before {dict(before)}, after {dict(held(server))}")
     assert not more, "held for ever"
     assert left > STREAMS * LEAVING_SHARE / 2
+
+
+def test_what_the_application_goes_on_to_read_is_told_with_its_true_end(api: Api, port: int) -> None:
+    seen = asyncio.run(read_stream(port, "r1", leave_after=3, query="&way=read_on"))
+    trace = wait_until(lambda: ended_answer(api, seen), seconds=30, what="the end of the answer that went on")
+    (answer,) = trace["observations"]
+    assert trace["outcome"] == "client_disconnected"
+    assert answer["output"] == whole(seen.name)
+    assert trace["received"].startswith(seen.text)
+    assert len(trace["received"]) < len(answer["output"])
+    assert answer["duration_ms"] > trace["client_left_ms"] + 1000 * GAP_SECONDS, "it was paid for after the client left"
+
+
+def ended_answer(api: Api, seen: Seen) -> dict[str, Any] | None:
+    """The trace, once its one observation has ended."""
+    if api.status(f"/traces/{seen.trace_id}") != 200:
+        return None
+    found: dict[str, Any] = api.get(f"/traces/{seen.trace_id}")
+    return found if found["observations"] and not found["observations"][0]["is_open"] else None
 
 
 @pytest.mark.parametrize("chunks", [0, 1, CHUNKS // 2])
