@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from turntrace.errors import SettingsError
+from turntrace.records.retention import Rule as RetentionRule
+from turntrace.records.retention import parsed as parsed_retention
 from turntrace.records.destination import Destination, read_destinations
 
 PREFIX: Final = "TURNTRACE_"
@@ -125,7 +127,15 @@ class Settings:
         Decimal("0.01"), "Reserved (USD) for a call of which nothing is known: no tokens, no price, no earlier call."
     )
     retention_days: str = _setting(
-        "content=30,numbers=400", "Days that rows are kept: one number, or by kind `content=30,numbers=400`."
+        "content=30,numbers=400",
+        "Days that rows are kept: one number, or by kind `content=30,numbers=400`; of one environment "
+        "`content@staging=7`; longer for turns with a flag `content+error=90` (`error`, `annotated`, `pinned`).",
+    )
+    archive_dir: str | None = _setting(
+        None, "Directory that turns are written to as compressed JSON lines before retention deletes them; none: gone."
+    )
+    storage_max_bytes: int = _setting(
+        0, "Bytes the database may take: from 90 % on texts are not stored, past it turns wait in the spool; 0: no end."
     )
     environment: str = _setting("default", "Name of the deployment environment (lower case, digits, - and _).")
     release: str | None = _setting(None, "Release of the host; none: read from common CI variables.")
@@ -219,6 +229,14 @@ class Settings:
     shutdown_seconds: float = _setting(3.0, "Longest time a stop may take.")
     poll_ms: int = _setting(200, "How often the worker looks at the spool (ms).", minimum=10)
     batch_turns: int = _setting(256, "Turns in one database transaction at the most.", minimum=1)
+    encrypt_content: bool = _setting(
+        False, "Whether content is encrypted in the database (AES-GCM); texts cannot be searched then."
+    )
+    content_keys: Callable[..., Any] | None = _setting(
+        None,
+        "Callable (or `module:function`) that gives content keys, of a KMS for example: asked with a key id, or None "
+        "for the one that writes now, it answers (id of up to 8 characters, 32 bytes). None: keys of `secret_key`.",
+    )
     redaction_seconds: float = _setting(2.0, "Longest time one text may take to redact; past it, it is withheld.")
     log_level: str = _choice(
         "warning",
@@ -268,6 +286,8 @@ class Settings:
         `Settings.of(**wire)` is the way back. It belongs on a pipe to our own child and nowhere else.
         """
         found = {item.name: getattr(self, item.name) for item in fields(self) if item.name not in _CALLABLES}
+        if self.content_keys is not None:
+            found["content_keys"] = _name_of("content_keys", self.content_keys)
         return {name: _wired(value) for name, value in found.items() if value is not None}
 
     def destinations(self) -> tuple[Destination, ...]:
@@ -280,12 +300,16 @@ class Settings:
 
     def retention(self) -> dict[str, int]:
         """Days by kind: keys `content` and `numbers`."""
+        return {kind: rule.days for kind, rule in _retention(self.retention_days).items()}
+
+    def retention_rules(self) -> dict[str, RetentionRule]:
+        """Rules by kind: `content` and `numbers`."""
         return _retention(self.retention_days)
 
 
 # Variables under our prefix that are not settings: test and tool switches.
 _FOREIGN: Final = ("TURNTRACE_TEST_", "TURNTRACE_FAIL_POINTS")
-_CALLABLES: Final = frozenset({"session_id", "user_id", "panel_auth"})
+_CALLABLES: Final = frozenset({"session_id", "user_id", "panel_auth", "content_keys"})
 _SECRETS: Final = frozenset({"database_url", "evaluator_database_url", "secret_key", "panel_password", "export_to"})
 _TRUE: Final = {
     "1": True,
@@ -384,16 +408,22 @@ def _load_callable(name: str, value: Any) -> Callable[..., Any]:
     return found  # type: ignore[no-any-return]
 
 
-def _retention(text: str) -> dict[str, int]:
-    if text.isdigit():
-        return {"content": int(text), "numbers": int(text)}
-    days = {"content": 30, "numbers": 400}
-    for part in text.split(","):
-        kind, _, number = part.partition("=")
-        if kind.strip() not in days or not number.strip().isdigit():
-            raise _fail("retention_days", f"expected a number or `content=30,numbers=400`, got {text!r}")
-        days[kind.strip()] = int(number)
-    return days
+def _name_of(name: str, function: Callable[..., Any]) -> str:
+    """`module:function` of a callable that another process of ours must import."""
+    text = f"{function.__module__}:{getattr(function, '__qualname__', '')}"
+    try:
+        if _load_callable(name, text) is function:
+            return text
+    except SettingsError:
+        pass
+    raise _fail(name, "with worker=process it must be a function that can be imported: write `module:function`")
+
+
+def _retention(text: str) -> dict[str, RetentionRule]:
+    try:
+        return parsed_retention(text)
+    except ValueError as error:
+        raise _fail("retention_days", f"expected {error}, got {text!r}") from None
 
 
 def _check(settings: Settings) -> None:
@@ -402,6 +432,8 @@ def _check(settings: Settings) -> None:
         raise _fail("secret_key", "each key needs 32 characters or more")
     if settings.content == "full" and settings.redaction != "off":
         raise _fail("content", "`full` stores unredacted text and needs redaction=off set by hand as well")
+    if settings.encrypt_content and not (settings.secret_key or settings.content_keys):
+        raise _fail("encrypt_content", "needs secret_key, alike on every host, or content_keys")
     if settings.redaction == "ner" and not settings.ner_model:
         raise _fail("ner_model", "redaction=ner needs the import name of a spaCy model")
     if not 0 <= settings.sample_rate <= 1:
