@@ -104,9 +104,9 @@ class Counters:
     def put_and_add(self, put: str, value: int, add: str, n: int) -> None:
         """Set one counter and add to another: what every write does."""
         with self._lock:
-            words = self._words
-            words[self._word(put)] = value
-            words[self._word(add)] += n
+            words, slots = self._words, self._slots
+            words[slots[put] if put in slots else self._new(put)] = value
+            words[slots[add] if add in slots else self._new(add)] += n
 
     def raise_to(self, name: str, value: int) -> None:
         """Set a counter to `value` if it is lower (longest, largest)."""

@@ -151,8 +151,7 @@ class SegmentCipher:
 
     def seal(self, kind: int, flags: int, sequence: int, accepted: int, payload: bytes) -> bytes:
         """One record, ready to be written by one `write`."""
-        length = len(payload) + TAG_BYTES
-        fields = _RECORD.pack(RECORD_MAGIC, kind, flags, 0, self._key_id, length, sequence, accepted)
+        fields = _RECORD.pack(RECORD_MAGIC, kind, flags, 0, self._key_id, len(payload) + TAG_BYTES, sequence, accepted)
         head = fields + _CRC.pack(crc32(fields, self._seed))
         return head + self._aead.encrypt(sequence.to_bytes(12, "little"), payload, self._uuid + head)
 

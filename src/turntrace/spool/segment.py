@@ -50,7 +50,9 @@ class OpenSegment:
         reach("spool.before_open")
         self._descriptor = os.open(path, _FLAGS, 0o600)
         try:
-            self._write(self.head.pack())
+            head = self.head.pack()
+            if os.write(self._descriptor, head) != len(head):
+                raise OSError(errno.ENOSPC, "short write")
         except OSError:
             os.close(self._descriptor)
             path.unlink(missing_ok=True)
@@ -65,18 +67,16 @@ class OpenSegment:
         """
         self._sequence += 1  # also past a record that fails: a nonce is never used twice
         record = self._cipher.seal(kind, flags, self._sequence, accepted, payload)
+        size = len(record)
         reach("spool.before_write")
-        self._write(record)
-        self.size += len(record)
-        self.records += 1
-        reach("spool.after_write")
-        return len(record)
-
-    def _write(self, data: bytes) -> None:
-        written = os.write(self._descriptor, data)
-        if written != len(data):
+        written = os.write(self._descriptor, record)
+        if written != size:
             self._take_back(written)
             raise OSError(errno.ENOSPC, "short write")
+        self.size += size
+        self.records += 1
+        reach("spool.after_write")
+        return size
 
     def _take_back(self, written: int) -> None:
         """Cut off the beginning of a record. Its place comes from the file, not from our own count of bytes, which an

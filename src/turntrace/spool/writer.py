@@ -101,6 +101,7 @@ class SpoolWriter:
         self._probe_at = self._look_at = float("-inf")
         self._allowance = Allowance(self._root, self._max_bytes)
         self._is_closed = False
+        self._is_calm = True  # nothing waits in memory
 
     @property
     def process_id(self) -> str:
@@ -163,9 +164,32 @@ class SpoolWriter:
                 self._owner = 0
 
     def _take(self, kind: int, payload: bytes, is_first: bool) -> bool:
+        now, segment, size = self._clock(), self._segment, len(payload) + _OVERHEAD
+        # So it is for nearly every frame: a segment with room, and nothing else to be done.
+        is_plain = (
+            segment is not None
+            and now < self._look_at
+            and self._is_calm
+            and segment.size + size <= self._segment_bytes
+            and self._pid == os.getpid()
+            and self._allowance.refusal(size, is_first=is_first) is None
+        )
+        if not is_plain:
+            answer = self._prepare(kind, payload, is_first, now)
+            if answer is not None:
+                return answer
+            segment = self._chosen(size)
+        try:
+            self._put(segment if segment is not None else self._open(now), kind, payload, is_first, now)
+        except OSError as error:
+            self._fail(error, now)
+            return self._hold(kind, payload, is_first, now)
+        return True
+
+    def _prepare(self, kind: int, payload: bytes, is_first: bool, now: float) -> bool | None:
+        """What may have to be done before a frame is written; an answer where it is not to be written now."""
         if self._pid != os.getpid() or self._is_closed:
             self._begin_again()
-        now = self._clock()
         if now >= self._look_at:
             self._look(now)
         if len(payload) > LONGEST_BODY:
@@ -176,24 +200,19 @@ class SpoolWriter:
             self._drain(now, _DRAIN_FRAMES)
             if len(self._ring):
                 return self._hold(kind, payload, is_first, now)
+        self._is_calm = self._ring.is_idle
         refusal = self._allowance.refusal(len(payload) + _OVERHEAD, is_first=is_first)
-        if refusal is not None:
-            return self._withhold(refusal, kind, payload, is_first, now)
-        try:
-            self._store(kind, payload, is_first, now)
-        except OSError as error:
-            self._fail(error, now)
-            return self._hold(kind, payload, is_first, now)
-        return True
+        return None if refusal is None else self._withhold(refusal, kind, payload, is_first, now)
 
-    def _store(self, kind: int, payload: bytes, is_first: bool, now: float) -> None:
-        """Write one frame, into a new segment where the present one is at its end or cannot be written to."""
+    def _chosen(self, size: int) -> OpenSegment | None:
+        """The present segment, if it has room for `size` bytes; it is sealed otherwise."""
         segment = self._segment
-        if segment is not None and segment.size + len(payload) > self._segment_bytes and segment.records:
+        if segment is not None and segment.size + size > self._segment_bytes and segment.records:
             self._seal()
-            segment = None
-        if segment is None:
-            segment = self._open(now)
+        return self._segment
+
+    def _put(self, segment: OpenSegment, kind: int, payload: bytes, is_first: bool, now: float) -> None:
+        """Write one frame; into a new segment where this one cannot be written to."""
         try:
             self._write(segment, kind, payload, is_first)
         except OSError:
@@ -273,6 +292,7 @@ class SpoolWriter:
         """Keep a frame in memory, at the cost of the oldest turns there."""
         if is_first and self._reason == SPOOL_FULL:
             return self._refuse(self._reason, is_first)
+        self._is_calm = False
         if is_first:
             self.counters.add(QUEUED)
         evicted = self._ring.put(Held(kind, payload, is_first), now)
@@ -294,7 +314,8 @@ class SpoolWriter:
                 self._probe_at = now + self._probe_seconds
                 return
             try:
-                self._store(frame.kind, frame.payload, frame.is_first, now)
+                segment = self._chosen(len(frame.payload) + _OVERHEAD)
+                self._put(segment or self._open(now), frame.kind, frame.payload, frame.is_first, now)
             except OSError as error:
                 self._fail(error, now)
                 return

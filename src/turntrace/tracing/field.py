@@ -13,6 +13,7 @@ USAGE_KEYS: Final = (
     *("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "cache_write_1h_tokens"),
     *("reasoning_tokens", "input_audio_tokens", "output_audio_tokens"),
 )
+_USAGE_KEYS: Final = frozenset(USAGE_KEYS)
 _BIGINT: Final = 1 << 63
 _COST_KEYS: Final = ("input", "output", "total")
 Check = Callable[[str, Any], Any]
@@ -37,7 +38,7 @@ def _choice(allowed: tuple[str, ...]) -> Check:
 
 
 def _mapping(name: str, value: Any) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
+    if type(value) is not dict and not isinstance(value, Mapping):
         raise TypeError(f"{name}: expected a dict, got {type(value).__name__}")
     return {key if isinstance(key, str) else str(key): item for key, item in value.items()}
 
@@ -49,22 +50,24 @@ def _texts(name: str, value: Any) -> list[str]:
 
 
 def _list(name: str, value: Any) -> list[Any]:
+    if type(value) is list:
+        return value
     if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Sequence):
         raise TypeError(f"{name}: expected a list, got {type(value).__name__}")
     return list(value)
 
 
 def _usage(name: str, value: Any) -> dict[str, int | bool]:
-    if not isinstance(value, Mapping):
+    if type(value) is not dict and not isinstance(value, Mapping):
         raise TypeError(f"{name}: expected a dict with keys of {', '.join(USAGE_KEYS)}, got {type(value).__name__}")
     usage: dict[str, int | bool] = {}
     for key, count in value.items():
-        if key == "is_estimated":
-            usage[key] = bool(count)
-        elif key not in USAGE_KEYS:
-            raise ValueError(f"{name}: unknown key {key!r}; expected {', '.join(USAGE_KEYS)}")
-        elif type(count) is int and 0 <= count < _BIGINT:
+        if type(count) is int and 0 <= count < _BIGINT and key in _USAGE_KEYS:
             usage[key] = count
+        elif key == "is_estimated":
+            usage[key] = bool(count)
+        elif key not in _USAGE_KEYS:
+            raise ValueError(f"{name}: unknown key {key!r}; expected {', '.join(USAGE_KEYS)}")
         elif count is not None:
             usage[key] = _count(f"{name}[{key!r}]", count)
     return usage
@@ -121,7 +124,7 @@ _TURN: Final[dict[str, Check | None]] = {
     **dict.fromkeys(("metadata", "feature_flags"), _mapping),
     "tags": _texts,
 }
-_TYPES: Final = frozenset(OBSERVATION_TYPES)
+TYPES: Final = frozenset(OBSERVATION_TYPES)
 _check_type: Final = _choice(OBSERVATION_TYPES)
 OBSERVATION: Final[dict[str, Check | None]] = {
     "type": _check_type,
@@ -150,7 +153,7 @@ SMALL: Final = frozenset(
 
 def check_type(value: Any) -> str:
     """The type of an observation, checked."""
-    return value if type(value) is str and value in _TYPES else _check_type("type", value)
+    return value if type(value) is str and value in TYPES else _check_type("type", value)
 
 
 def check_turn(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -166,9 +169,10 @@ def check_observation(fields: Mapping[str, Any]) -> dict[str, Any]:
 def _checked(function: str, checks: Mapping[str, Check | None], fields: Mapping[str, Any]) -> dict[str, Any]:
     checked: dict[str, Any] = {}
     for name, value in fields.items():
-        if name not in checks:
-            raise TypeError(f"{function}: unknown field {name!r}; expected {', '.join(checks)}")
-        if value is not None:
+        try:
             check = checks[name]
+        except KeyError:
+            raise TypeError(f"{function}: unknown field {name!r}; expected {', '.join(checks)}") from None
+        if value is not None:
             checked[name] = value if check is None else check(name, value)
     return checked

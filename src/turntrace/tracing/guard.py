@@ -6,6 +6,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+from time import perf_counter_ns
 from types import TracebackType
 from typing import Final
 
@@ -16,6 +17,7 @@ WINDOW_SECONDS: Final = 60.0
 PAUSE_SECONDS: Final = 300.0
 LOG_SECONDS: Final = 60.0
 WATCH_SECONDS: Final = 1.0
+_QUIET_NS: Final = 1_000_000_000
 _PACKAGE: Final = str(Path(__file__).resolve().parent.parent)
 
 
@@ -37,6 +39,7 @@ class Guard:
 
     __slots__ = (
         "_clock",
+        "_enabled",
         "_is_wanted",
         "_logged",
         "_open_until",
@@ -44,8 +47,8 @@ class Guard:
         "_watch",
         "_watch_at",
         "counts",
-        "enabled",
         "on_fault",
+        "quiet_until_ns",
         "reraise",
     )
 
@@ -58,7 +61,8 @@ class Guard:
         watch: Callable[[], bool] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.enabled = enabled
+        self.quiet_until_ns = 0  # `perf_counter_ns` up to which `is_recording()` is known to answer True
+        self._enabled = enabled
         self.reraise = reraise
         self.on_fault = on_fault
         self.counts: dict[tuple[str, str], int] = {}
@@ -70,15 +74,30 @@ class Guard:
         self._logged: dict[str, float] = {}
         self._open_until = 0.0
 
+    @property
+    def enabled(self) -> bool:
+        """The kill switch."""
+        return self._enabled
+
+    @enabled.setter
+    def enabled(self, is_on: bool) -> None:
+        self._enabled = is_on
+        self.quiet_until_ns = 0
+
     def is_recording(self) -> bool:
-        """Whether wrappers should do anything at all: the kill switch is off and the breaker closed."""
+        """Whether wrappers should do anything at all: the kill switch is off and the breaker closed.
+
+        Within a turn there is no need to ask before `quiet_until_ns`, at the most a second from here.
+        """
         now = self._clock()
         if now >= self._watch_at:
             self._look(now)
         if self._open_until and now >= self._open_until:
             self._open_until = 0.0
             self._recent.clear()
-        return self.enabled and self._is_wanted and not self._open_until
+        is_on = self._enabled and self._is_wanted and not self._open_until
+        self.quiet_until_ns = perf_counter_ns() + _QUIET_NS if is_on else 0
+        return is_on
 
     def _look(self, now: float) -> None:
         self._watch_at = now + WATCH_SECONDS
@@ -116,6 +135,7 @@ class Guard:
         is_burst = len(self._recent) == FAULTS_TO_OPEN and now - self._recent[0] <= WINDOW_SECONDS
         if is_burst and not self._open_until:
             self._open_until = now + PAUSE_SECONDS
+            self.quiet_until_ns = 0
             logger.error("turntrace: %d internal faults in a minute; recording pauses for 5 minutes", FAULTS_TO_OPEN)
         if self.on_fault is not None:
             self.on_fault(seam)

@@ -12,10 +12,11 @@ from opentelemetry.trace import SpanContext
 
 from turntrace.tracing import field
 from turntrace.tracing.context import Activation, activate, current_turn, deactivate, host_span, is_suspended
-from turntrace.tracing.field import SMALL
+from turntrace.tracing.field import SMALL, TYPES
+from turntrace.tracing.place import begin
 from turntrace.tracing.recorder import Recorder, default, fault
 from turntrace.tracing.silent import SILENT
-from turntrace.tracing.span import Span, begin
+from turntrace.tracing.span import Span
 from turntrace.tracing.turn import Turn
 
 
@@ -39,13 +40,12 @@ def observation(
     Raises:
         TypeError, ValueError: an unknown field, or a value that is not allowed.
     """
-    if fields or metadata is not None or level is not None:
-        fields.update(metadata=metadata, level=level)
-        fields = field.check_observation(fields)
-    fields["type"] = field.check_type(type)
+    own = {"type": type if type in TYPES else field.check_type(type)}
     if input is not None:
-        fields["input"] = input
-    return open_observation(recorder, name, fields)
+        own["input"] = input
+    if fields or metadata is not None or level is not None:
+        own.update(field.check_observation({"metadata": metadata, "level": level, **fields}))
+    return open_observation(recorder, name, own)
 
 
 def generation(
@@ -62,9 +62,10 @@ def generation(
     **fields: Any,
 ) -> Span:
     """An observation of a model call; see `observation`."""
-    fields.update(type="generation", model=model, provider=provider, input=input, parameters=parameters)
-    fields.update(prompt=prompt, metadata=metadata, level=level)
-    return open_observation(recorder, name, field.check_observation(fields))
+    own = {"type": "generation", "model": model, "provider": provider, "input": input}
+    if parameters is not None or prompt is not None or metadata is not None or level is not None:
+        own.update(parameters=parameters, prompt=prompt, metadata=metadata, level=level)
+    return open_observation(recorder, name, field.check_observation({**own, **fields} if fields else own))
 
 
 def open_observation(recorder: Recorder | None, name: str, own: dict[str, Any]) -> Span:
@@ -79,7 +80,10 @@ def open_observation(recorder: Recorder | None, name: str, own: dict[str, Any]) 
         owner = recorder if turn is None else turn.recorder
         if owner is None:
             owner = default()
-        if owner is None or not owner.guard.is_recording() or (turn is None and is_suspended()):
+        if owner is None:
+            return SILENT
+        guard = owner.guard
+        if entered >= guard.quiet_until_ns and not guard.is_recording():
             return SILENT
         span = _begin_turn(owner, name, own) if turn is None else _begin(turn, name, own)
         if span is None:
@@ -92,6 +96,8 @@ def open_observation(recorder: Recorder | None, name: str, own: dict[str, Any]) 
 
 
 def _begin_turn(recorder: Recorder, name: str, own: dict[str, Any]) -> Span | None:
+    if is_suspended():
+        return None
     turn = Turn(recorder, name=name, source="manual", parent=host_span(), is_explicit=True)
     span = _begin(turn, name, own)
     if span is not None:
@@ -109,7 +115,7 @@ def _begin(turn: Turn, name: str, own: dict[str, Any]) -> Span | None:
         return None
     turn.is_ai = True
     if own.get("level") == "error":
-        span.status = "error"
+        span.facts["status"] = "error"
     if own.get("type") == "tool":
         own.setdefault("tool_name", name)
         turn.begin_tool()

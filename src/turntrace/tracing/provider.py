@@ -15,9 +15,10 @@ from opentelemetry.util.types import Attributes
 
 from turntrace import semconv
 from turntrace.tracing.context import current_span, current_turn, host_span, is_suspended
+from turntrace.tracing.place import begin, place_in
 from turntrace.tracing.recorder import Recorder
 from turntrace.tracing.silent import SILENT
-from turntrace.tracing.span import Span, begin, place_in
+from turntrace.tracing.span import Span
 from turntrace.tracing.turn import Turn
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class TurntraceTracer(trace.Tracer):
         span = begin(turn, name, None, context=context, started_at_us=start_time // 1000 if start_time else None)
         if span is None:
             return SILENT
-        span.scope, span.scope_version, span.kind = self._name, self._version, _KINDS[kind]
+        span.facts.update(scope=self._name, scope_version=self._version, kind=_KINDS[kind])
         span.owns_turn = owns_turn
         if attributes:
             span.set_attributes(attributes)

@@ -20,7 +20,6 @@ from turntrace.tracing.context import (
     Activation,
     activate,
     attach,
-    current_span,
     deactivate,
     get_current,
     with_span,
@@ -69,31 +68,21 @@ class Span(trace.Span):
 
     __slots__ = (
         "_context",
-        "_is_ai",
         "_previous",
         "_started_ns",
         "duration_us",
+        "facts",
         "is_dirty",
-        "name",
         "own",
-        "parent_span_id",
         "span_id",
-        "started_at_us",
-        "status",
         "trace_id",
         "turn",
     )
 
     # What most spans never have stands here once: setting twenty attributes takes longer than everything else.
-    kind: str | None = None
-    scope: str | None = None
-    scope_version: str | None = None
-    status_message: str | None = None
-    error: dict[str, Any] | None = None
-    attributes: dict[str, Any] | None = None
-    events: list[dict[str, Any]] | None = None
     partial: Partial | None = None
     owns_turn: bool = False
+    _has_ai_name: bool = False
     rested_ns: int = 0  # since when it stands still between two steps, none of its code running; 0 while it runs
     is_whole: bool = False  # it came to its end although nobody asked for another step
     _activation: Activation | None = None
@@ -103,26 +92,45 @@ class Span(trace.Span):
         self,
         turn: "Turn",
         name: str,
-        parent_span_id: str | None,
+        parent_span_id: str,
         trace_id: str,
         own: dict[str, Any] | None,
         started_at_us: int | None = None,
     ) -> None:
-        now = perf_counter_ns()
         self.turn = turn
-        self.name = name
-        self.parent_span_id = parent_span_id
-        self.trace_id = trace_id
         self.own = own
-        self.span_id = new_span_id()
-        self._started_ns = now
-        self.started_at_us = started_at_us or turn.started_at_us + (now - turn.started_ns) // 1000
+        self.trace_id = trace_id
+        self.span_id = span_id = new_span_id()
         self.duration_us: int | None = None
-        self.status = "unset"
         self.is_dirty = True
-        self._is_ai = own is not None
-        self._context: Context | None = None
         self._previous: Context | None = None
+        self._started_ns = now = perf_counter_ns()
+        # The keys of `RawSpan` that do not hold their default: what a frame encodes, with no copy made of it.
+        self.facts: dict[str, Any] = {
+            "span_id": span_id,
+            "parent_span_id": parent_span_id,
+            "name": name,
+            "started_at_us": started_at_us or turn.started_at_us + (now - turn.started_ns) // 1000,
+        }
+        if own is not None:
+            self.facts["own"] = own
+        if trace_id != turn.trace_id:
+            self.facts["trace_id"] = trace_id
+
+    @property
+    def name(self) -> str:
+        """As given, or by `update_name`."""
+        name: str = self.facts["name"]
+        return name
+
+    @property
+    def scope(self) -> str | None:
+        """Name of the instrumentation that it comes from; None: the host's own."""
+        return self.facts.get("scope")
+
+    @scope.setter
+    def scope(self, name: str) -> None:
+        self.facts["scope"] = name
 
     # Typed fields
 
@@ -141,11 +149,10 @@ class Span(trace.Span):
         except Exception as exc:
             self.turn.recorder.guard.fault("span.update", exc)
 
-    def _apply(self, checked: Mapping[str, Any]) -> None:
-        own, keep = self.own, self.turn.keep
+    def _apply(self, checked: dict[str, Any]) -> None:
+        own, facts, keep = self.own, self.facts, self.turn.keep
         if own is None:
-            own = self.own = {}
-            self._is_ai = True
+            own = facts["own"] = self.own = {}
         for name, value in checked.items():
             if name in _SMALL:
                 own[name] = value
@@ -154,9 +161,9 @@ class Span(trace.Span):
             else:
                 own[name] = keep(value, own.get(name))
         if "name" in checked:
-            self.name = own.pop("name")
+            facts["name"] = own.pop("name")
         if "level" in checked and checked["level"] == "error":
-            self.status = "error"
+            facts["status"] = "error"
         self.is_dirty = True
         if self.duration_us is not None and self.turn.is_finished:
             self.turn.collect(self)  # it went out with END: an AMEND states it anew
@@ -180,12 +187,12 @@ class Span(trace.Span):
     def _fail(self, error: BaseException) -> None:
         self.is_dirty = True
         if type(error).__name__ in _CANCELLED:
-            self.status_message = "cancelled"
+            self.facts["status_message"] = "cancelled"
             if self.own is not None:
                 self.own["level"] = "warning"
         else:
-            self.status = "error"
-            self.error = describe(error)
+            self.facts["status"] = "error"
+            self.facts["error"] = describe(error)
 
     def _leave(self) -> None:
         """Nobody reads what the generator around it yields. Where that is found out after the turn's end, it has stood
@@ -202,9 +209,10 @@ class Span(trace.Span):
         try:
             if self.owns_turn:
                 self._activation = activate(self.turn)
-            self._previous = previous = get_current()
+            previous = get_current()
             self._context = context = with_span(self, previous)
             attach(context)
+            self._previous = previous
         except Exception as exc:
             self.turn.recorder.guard.fault("span.enter", exc)
         return self
@@ -214,10 +222,12 @@ class Span(trace.Span):
     ) -> None:
         try:
             previous = self._previous
-            # In another context than it was entered in (a generator closed elsewhere) there is nothing to put back.
-            if previous is not None and get_current() is self._context:
-                attach(previous)
-            self._context = self._previous = None  # the context holds this span: a cycle
+            if previous is not None:
+                # In another context than it was entered in (a generator closed elsewhere): nothing to put back.
+                if get_current() is self._context:
+                    attach(previous)
+                del self._context  # it holds this span: a cycle
+                self._previous = None
             if self._activation is not None:
                 deactivate(self._activation)
         except Exception as exc:
@@ -235,9 +245,10 @@ class Span(trace.Span):
             return
         now = perf_counter_ns()
         if end_time is None:
-            self.duration_us = ((self.rested_ns or now) - self._started_ns) // 1000
+            self.duration_us = self.facts["duration_us"] = ((self.rested_ns or now) - self._started_ns) // 1000
         else:
-            self.duration_us = max(end_time // 1000 - self.started_at_us, 0)
+            started_at_us: int = self.facts["started_at_us"]
+            self.duration_us = self.facts["duration_us"] = max(end_time // 1000 - started_at_us, 0)
         try:
             try:
                 turn.collect(self)
@@ -266,9 +277,9 @@ class Span(trace.Span):
         try:
             if self.duration_us is not None or value is None:
                 return
-            attributes = self.attributes
+            attributes = self.facts.get("attributes")
             if attributes is None:
-                attributes = self.attributes = {}
+                attributes = self.facts["attributes"] = {}
             elif len(attributes) >= MAX_ATTRIBUTES and key not in attributes:
                 self.turn.note("attributes_dropped")
                 return
@@ -297,9 +308,7 @@ class Span(trace.Span):
             self.turn.recorder.guard.fault("span.add_event", exc)
 
     def _add_event(self, name: str, attributes: Attributes, timestamp: int | None) -> None:
-        events = self.events
-        if events is None:
-            events = self.events = []
+        events = self.facts.setdefault("events", [])
         if len(events) >= MAX_EVENTS:
             self.turn.note("events_dropped")
             return
@@ -314,15 +323,18 @@ class Span(trace.Span):
 
     def update_name(self, name: str) -> None:
         """Rename it."""
-        self.name = name
+        self.facts["name"] = name
 
     def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
         """Set the status; as the specification says, OK is final and UNSET changes nothing."""
         code = status.status_code if isinstance(status, Status) else status
-        if self.duration_us is not None or self.status == "ok" or code is StatusCode.UNSET:
+        facts = self.facts
+        if self.duration_us is not None or facts.get("status") == "ok" or code is StatusCode.UNSET:
             return
-        self.status = "ok" if code is StatusCode.OK else "error"
-        self.status_message = status.description if isinstance(status, Status) else description
+        facts["status"] = "ok" if code is StatusCode.OK else "error"
+        message = status.description if isinstance(status, Status) else description
+        if message is not None:
+            facts["status_message"] = message
 
     def record_exception(
         self,
@@ -347,9 +359,12 @@ class Span(trace.Span):
 
     def is_ai(self) -> bool:
         """Whether it is an observation of ours, or carries an LLM instrumentation's attributes."""
-        if not self._is_ai and self.attributes:
-            self._is_ai = any(key.startswith(semconv.AI_PREFIXES) for key in list(self.attributes))
-        return self._is_ai
+        if self.own is not None or self._has_ai_name:
+            return True
+        attributes = self.facts.get("attributes")
+        if attributes and any(key.startswith(semconv.AI_PREFIXES) for key in list(attributes)):
+            self._has_ai_name = True
+        return self._has_ai_name
 
     def wire(self) -> dict[str, Any]:
         """The keys of `RawSpan` that do not hold their default.
@@ -357,126 +372,17 @@ class Span(trace.Span):
         What is in it is still ours and may change: to be encoded at once.
         """
         self.is_dirty = False
-        wire: dict[str, Any] = {"span_id": self.span_id, "name": self.name, "started_at_us": self.started_at_us}
-        if self.parent_span_id is not None:
-            wire["parent_span_id"] = self.parent_span_id
+        facts = self.facts
         if self.duration_us is None:
-            wire["seen_us"] = ((self.rested_ns or perf_counter_ns()) - self._started_ns) // 1000
-        else:
-            wire["duration_us"] = self.duration_us
-            if self.rested_ns and not self.is_whole:
-                wire["seen_us"] = self.duration_us
-        if self.own is not None:
-            wire["own"] = self.own if self.partial is None else self._own_with_output(self.partial)
-        if self.trace_id != self.turn.trace_id:
-            wire["trace_id"] = self.trace_id
-        if self.status != "unset":
-            wire["status"] = self.status
-        if self.status_message is not None:
-            wire["status_message"] = self.status_message
-        if self.error is not None:
-            wire["error"] = self.error
-        if self.attributes is not None:
-            wire["attributes"] = self.attributes
-        if self.events is not None:
-            wire["events"] = self.events
-        if self.scope is not None:
-            wire["scope"], wire["scope_version"], wire["kind"] = self.scope, self.scope_version, self.kind
-        return wire
-
-    def _own_with_output(self, partial: Partial) -> dict[str, Any]:
-        assert self.own is not None
-        own = self.own.copy()
-        if "output" not in own:
-            own["output"] = partial.value()
-        return own
+            facts["seen_us"] = ((self.rested_ns or perf_counter_ns()) - self._started_ns) // 1000
+        elif self.rested_ns and not self.is_whole:
+            facts["seen_us"] = self.duration_us
+        elif "seen_us" in facts:
+            del facts["seen_us"]
+        partial = self.partial
+        if partial is None or self.own is None or "output" in self.own:
+            return facts
+        return {**facts, "own": {**self.own, "output": partial.value()}}
 
     def __repr__(self) -> str:
         return f"<Span {self.name!r} {self.span_id}>"
-
-
-class RootSpan(Span):
-    """The turn's own span, current where no observation is. Attributes set on it tell about the turn."""
-
-    __slots__ = ()
-
-    def __init__(self, turn: "Turn") -> None:
-        # Not the initialiser above: most of what it sets is asked of no turn's own span.
-        self.turn = turn
-        self.own = None
-        self.trace_id = turn.trace_id
-        self.span_id = turn.span_id
-        self.name = turn.name
-        self.duration_us = None
-        self.status = "unset"
-        self._is_ai = False
-        self._context = self._previous = None
-
-    def set_attribute(self, key: str, value: Any) -> None:
-        """`session.id` and `user.id` name the turn's session and user; everything else is metadata of the turn."""
-        try:
-            if value is not None and not self.turn.is_finished:
-                self._set_attribute(self.turn, key, value)
-        except Exception as exc:
-            self.turn.recorder.guard.fault("root.set_attribute", exc)
-
-    def _set_attribute(self, turn: "Turn", key: str, value: Any) -> None:
-        if key == semconv.SESSION_ID:
-            turn.session_id = str(value)
-        elif key in (semconv.USER_ID, semconv.ENDUSER_ID):
-            turn.user_id = str(value)
-        elif len(turn.metadata) < MAX_ATTRIBUTES:
-            turn.metadata = {**turn.metadata, key: self._attribute(value)}
-
-    def update_name(self, name: str) -> None:
-        """Rename the turn."""
-        self.turn.name = name
-
-    def end(self, end_time: int | None = None) -> None:
-        """Whoever made the turn ends it."""
-
-    def is_recording(self) -> bool:
-        """Whether the turn is going on."""
-        return not self.turn.is_finished
-
-
-def place_in(turn: "Turn", context: Context | None = None) -> tuple[str, str]:
-    """Parent span id and trace id of a span that begins now in `turn`.
-
-    The parent is OpenTelemetry's current span where that belongs to this turn: ours, or one of the host's own tracing
-    inside the turn. Everything else (no span, another turn's, what the turn itself hangs below) gives the turn's root.
-    """
-    current = current_span(context)
-    owner = getattr(current, "turn", None)
-    if owner is turn:
-        return current.span_id, current.trace_id  # type: ignore[attr-defined]
-    if owner is not None:
-        return turn.span_id, turn.trace_id
-    found = current.get_span_context()
-    if not found.is_valid:
-        return turn.span_id, turn.trace_id
-    if not current.is_recording() and not found.is_remote:
-        turn.note_once("unsampled_host_span")
-    span_id = f"{found.span_id:016x}"
-    if found.is_remote or span_id == turn.parent_span_id:
-        return turn.span_id, turn.trace_id
-    return span_id, f"{found.trace_id:032x}"
-
-
-def begin(
-    turn: "Turn",
-    name: str,
-    own: dict[str, Any] | None,
-    *,
-    context: Context | None = None,
-    started_at_us: int | None = None,
-) -> Span | None:
-    """Start a span in `turn`; None where the turn is full (`max_spans`): it is counted only."""
-    parent_span_id, trace_id = place_in(turn, context)
-    if turn.span_count >= turn.span_limit:
-        turn.note("spans_dropped")
-        return None
-    turn.span_count += 1
-    span = Span(turn, name, parent_span_id, trace_id, own, started_at_us)
-    turn.open[span.span_id] = span
-    return span

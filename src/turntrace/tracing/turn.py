@@ -10,23 +10,25 @@ down leaves its name and arguments behind, and at the end. Top-level spans name 
 
 import threading
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
-from functools import lru_cache, partial
+from functools import partial
 from time import perf_counter_ns, time_ns
 from typing import Any, Final, Literal
 
 from opentelemetry.trace import SpanContext, TraceFlags, TraceState
 
 from turntrace.records.fragment import FrameKind
-from turntrace.tracing import encode, field
-from turntrace.tracing.body import BodyText, is_textual
+from turntrace.tracing import field
+from turntrace.tracing.answer import Answer
+from turntrace.tracing.body import BodyText
+from turntrace.tracing.choice import is_chosen
 from turntrace.tracing.context import activate, current_turn, deactivate, is_suspended, suspended
-from turntrace.tracing.encode import Fragment, capture
 from turntrace.tracing.failure import describe
+from turntrace.tracing.header import amended_header, bare_header, changes
 from turntrace.tracing.ids import new_span_id, new_trace_id, new_turn_id
-from turntrace.tracing.payload import amended_header, bare_header, changes, header_of, payload
+from turntrace.tracing.payload import payload
 from turntrace.tracing.recorder import Recorder, run_exclusive
-from turntrace.tracing.span import Recorded, RootSpan, Span
+from turntrace.tracing.root import RootSpan
+from turntrace.tracing.span import Recorded, Span
 
 Outcome = Literal["complete", "client_disconnected", "interrupted"]
 
@@ -34,12 +36,13 @@ DELTA_BYTES: Final = 4096  # a streamed answer that grew by this much is written
 LATE_SECONDS: Final = 300.0  # how long after its end a turn still takes new observations
 _ROOT_FLAGS: Final = TraceFlags(0x03)  # sampled, and random as level 2 defines it
 _NO_STATE: Final = TraceState()
+_NOTHING: Final[dict[str, Any]] = {}
 
 
-class Turn:
+class Turn(Answer):
     """One turn, mutable until it ends and amendable after.
 
-    The fields of `TurnHeader` are plain attributes that capture sets; the host goes through `update`. Spans register
+    The fields of the header are plain attributes that capture sets; the host goes through `update`. Spans register
     themselves. Any thread may call anything: collecting relies on atomic list and dict operations, frames are built
     and written under a short lock.
 
@@ -52,8 +55,6 @@ class Turn:
     """
 
     __slots__ = (
-        "__weakref__",
-        "_body",
         "_end_is_written",
         "_framed_at_ns",
         "_framed_bytes",
@@ -63,59 +64,19 @@ class Turn:
         "_late_fields",
         "_late_spans",
         "_lock",
-        "_notes",
-        "_room",
-        "_sizes",
         "_told",
-        "bytes_sent",
-        "chunk_count",
-        "client_left_us",
-        "content",
-        "depth",
         "done",
-        "duration_us",
         "ended_ns",
-        "environment",
-        "error",
-        "experiment",
-        "feature",
-        "feature_flags",
-        "field_limit",
-        "http_status",
-        "id",
-        "input",
         "is_ai",
         "is_finished",
-        "is_streamed",
-        "last_byte_us",
-        "metadata",
-        "method",
-        "name",
         "open",
-        "outcome",
-        "output",
         "overhead_ns",
-        "parent_span_id",
         "path",
-        "recorder",
-        "release",
-        "request_id",
         "root",
-        "route",
-        "service_name",
-        "session_id",
-        "source",
         "span_count",
-        "span_id",
         "span_limit",
-        "started_at_us",
-        "started_ns",
-        "tags",
         "trace_flags",
-        "trace_id",
         "trace_state",
-        "ttft_us",
-        "user_id",
     )
 
     def __init__(
@@ -135,68 +96,54 @@ class Turn:
         is_explicit: bool = False,
     ) -> None:
         now_ns = time_ns()
-        self.started_ns = perf_counter_ns()
-        self.started_at_us = now_ns // 1000
-        self.recorder = recorder
+        self.started_ns = self._framed_at_ns = perf_counter_ns()
         self.id = new_turn_id(now_ns)
-        self.span_id = new_span_id()
-        self._join(parent)
-        self.name, self.source, self.method, self.path, self.route = name, source, method, path, route
-        self.session_id, self.user_id, self.request_id, self.depth = session_id, user_id, request_id, depth
-        self.is_ai = is_explicit
-        self._reset(recorder)
-
-    def _join(self, parent: SpanContext | None) -> None:
-        """Take a place in the W3C trace: below `parent`, or as the root of a new one."""
         if parent is None or not parent.is_valid:
             self.trace_id = new_trace_id()
-            self.parent_span_id: str | None = None
             self.trace_flags, self.trace_state = _ROOT_FLAGS, _NO_STATE
         else:
-            self.trace_id = f"{parent.trace_id:032x}"
-            self.parent_span_id = f"{parent.span_id:016x}"
+            self.trace_id, self.parent_span_id = f"{parent.trace_id:032x}", f"{parent.span_id:016x}"
             self.trace_flags, self.trace_state = parent.trace_flags, parent.trace_state
-
-    def _reset(self, recorder: Recorder) -> None:
-        settings, resource = recorder.settings, recorder.resource
-        self.environment: str | None = resource.environment
-        self.release, self.service_name = resource.release, resource.service_name
-        self.http_status: int | None = None
-        self.duration_us: int | None = None
-        self.ttft_us: int | None = None
-        self.last_byte_us: int | None = None
-        self.client_left_us: int | None = None
-        self.bytes_sent: int | None = None
-        self.chunk_count: int | None = None
-        self.is_streamed = False
+        self.span_id = new_span_id()
+        self.started_at_us = now_ns // 1000
         self.outcome = "in_progress"
-        self.error: dict[str, Any] | None = None
-        self.feature: str | None = None
-        self.experiment: str | None = None
-        self.content: str | None = None
-        self.tags: tuple[str, ...] = ()
-        self.metadata: dict[str, Any] = {}
-        self.feature_flags: dict[str, Any] = {}
-        self.input: Any = None
-        self.output: Any = None
-        self.overhead_ns = 0
-        self.ended_ns = 0
-        self.span_count = 0
-        self.field_limit, self.span_limit = settings.max_field_bytes, settings.max_spans
+        # Each by itself and only where it says something: most turns have few, and a frame encodes what was set.
+        if name:
+            self.name = name
+        if source != "http":
+            self.source = source
+        if method is not None:
+            self.method = method
+        if route is not None:
+            self.route = route
+        if session_id is not None:
+            self.session_id = session_id
+        if user_id is not None:
+            self.user_id = user_id
+        if request_id is not None:
+            self.request_id = request_id
+        if depth:
+            self.depth = depth
+        resource, settings = recorder.resource, recorder.settings
+        self.environment = resource.environment
+        if resource.release is not None:
+            self.release = resource.release
+        if resource.service_name is not None:
+            self.service_name = resource.service_name
+        self.recorder, self.path, self.is_ai, self.span_limit = recorder, path, is_explicit, settings.max_spans
+        self.field_limit, self._room = settings.max_field_bytes, settings.max_turn_bytes
+        self.overhead_ns = self.ended_ns = self.span_count = self._framed_bytes = self._framed_spans = 0
+        self.is_finished = self._end_is_written = self._has_start = self._is_lost = False
         self.root: RootSpan | None = None
+        self._body: BodyText | None = None
         self.open: dict[str, Span] = {}
         self.done: list[Recorded] = []
-        self._room = settings.max_turn_bytes
         self._sizes: dict[int, int] = {}
-        self._notes: dict[str, int] = {}
-        self._lock = threading.Lock()
-        self.is_finished = self._end_is_written = self._has_start = self._is_lost = False
-        self._framed_at_ns = self.started_ns
-        self._framed_bytes = self._framed_spans = 0
-        self._told: dict[str, Any] = {}
+        self._notes: dict[str, int] | None = None
+        self._told: Mapping[str, Any] = _NOTHING
         self._late_spans: list[Recorded] = []
         self._late_fields: dict[str, Any] = {}
-        self._body: BodyText | None = None
+        self._lock = threading.Lock()
 
     # What the host says
 
@@ -243,67 +190,7 @@ class Turn:
         if self.is_finished:
             run_exclusive(self._amend)
 
-    def keep(self, value: Any, replaced: Any = None) -> Any:
-        """The recorded form of a content value, within the bounds of field and turn; `replaced` gives back its room."""
-        if type(value) is str and replaced is None:
-            size = len(value)
-            if size * 3 <= self.field_limit and size <= self._room:  # short enough in any encoding
-                self._room -= size
-                return value
-        wire, size = capture(value, self.field_limit)
-        if replaced is not None:
-            self._room += len(replaced) if type(replaced) is str else self._sizes.pop(id(replaced), 0)
-        if size > self._room:
-            self.note("fields_cut")
-            return encode.withheld(size)
-        self._room -= size
-        if type(wire) is Fragment:
-            self._sizes[id(wire)] = size
-        return wire
-
-    def note(self, flag: str, count: int = 1) -> None:
-        """Count a fact about the recording itself; the header's flags have `flag`, or `flag:count` from two on."""
-        self._notes[flag] = self._notes.get(flag, 0) + count
-
-    def note_once(self, flag: str) -> None:
-        """State a fact about the recording itself."""
-        self._notes[flag] = 1
-
-    def fail(self, error: BaseException) -> None:
-        """Record the exception that ended the turn: type, message, stack without locals."""
-        self.error = describe(error)
-
-    # What capture sees
-
-    def begin_response(self, status: int, content_type: str | None = None) -> None:
-        """The answer begins. Its text is kept (bounded by `max_received_bytes`) where `content_type` is text-like."""
-        self.http_status = status
-        room = self.recorder.settings.max_received_bytes
-        self._body = BodyText(room) if room and is_textual(content_type) else None
-
-    def sent(self, chunk: bytes, *, more: bool = True) -> None:
-        """A piece of the body is about to be given to the client; `more`: it is not known to be the last.
-
-        Call `checkpoint()` after it when `is_due()`, and `finish()` before handing on the last piece.
-        """
-        if not chunk:
-            return
-        length_us = (perf_counter_ns() - self.started_ns) // 1000
-        if self.ttft_us is None:
-            self.ttft_us = length_us
-            self.is_streamed = more
-        else:
-            self.is_streamed = True
-        self.last_byte_us = length_us
-        self.bytes_sent = (self.bytes_sent or 0) + len(chunk)
-        self.chunk_count = (self.chunk_count or 0) + 1
-        if self._body is not None and self.is_streamed:  # what comes in one piece is nobody's stream
-            self._body.add(chunk)
-
-    def leave(self) -> None:
-        """The client is found gone; the first call counts."""
-        if self.client_left_us is None:
-            self.client_left_us = (perf_counter_ns() - self.started_ns) // 1000
+    # What capture asks
 
     def is_due(self, now_ns: int | None = None) -> bool:
         """Whether a frame should be written now: `delta_ms`, or 4 KB of answer, since the last one."""
@@ -317,12 +204,9 @@ class Turn:
         record = self.recorder.settings.record
         if self.is_ai and (record == "ai" or self.source != "http"):
             return True
-        patterns = _patterns(record)
-        if patterns is not None:
-            return any(
-                fnmatchcase(place, pattern) for place in (self.route, self.path) if place for pattern in patterns
-            )
-        return self.is_ai or any(span.is_ai() for span in list(self.open.values()))
+        if record != "ai":
+            return is_chosen(record, self.route, self.path)
+        return bool(self.open) and any(span.is_ai() for span in list(self.open.values()))
 
     def is_stale(self) -> bool:
         """Whether it ended so long ago that new observations are no part of it.
@@ -355,7 +239,7 @@ class Turn:
         """
         try:
             if error is not None and not self.is_finished:
-                self.fail(error)
+                self.error = describe(error)
             run_exclusive(partial(self._finish, outcome))
         except Exception as exc:
             self.recorder.guard.fault("turn.finish", exc)
@@ -377,34 +261,37 @@ class Turn:
 
     def start_frame(self) -> bytes:
         """Payload of START: everything so far, open spans included."""
-        self._told = header = self._header()
+        header = self._header()
+        self._told = header.copy()
         return payload(header, [*self.done, *list(self.open.values())])
 
     def delta_frame(self) -> bytes:
         """Payload of DELTA: what changed since the last frame was built."""
         told = self._told
-        self._told = header = self._header(is_growth=True)
+        header = self._header(is_growth=True)
+        self._told = header.copy()
         spans = self.done[self._framed_spans :]
         return payload(changes(header, told), [*spans, *(span for span in list(self.open.values()) if span.is_dirty)])
 
     def end_frame(self) -> bytes:
         """Payload of END: the whole turn."""
-        header = self._header()
-        header["overhead_us"] = self.overhead_ns // 1000
-        return payload(header, [*self.done, *list(self.open.values())])
+        self.overhead_us = self.overhead_ns // 1000
+        return payload(self._header(), [*self.done, *list(self.open.values())])
 
     def amend_frame(self, spans: Sequence[Recorded] = (), fields: Mapping[str, Any] | None = None) -> bytes:
         """Payload of AMEND: late spans and late fields."""
         return payload(amended_header(self, fields or {}), spans)
 
     def _header(self, *, is_growth: bool = False) -> dict[str, Any]:
-        header = header_of(self, self._notes)
+        """The header as it is now. It is our own dictionary: to be encoded at once, or copied."""
+        if self._notes is not None:
+            notes = list(self._notes.items())
+            self.flags = tuple(flag if count == 1 else f"{flag}:{count}" for flag, count in notes)
         body = self._body
-        if self.is_streamed and body is not None:
-            text = body.growth() if is_growth else body.all(is_whole=self.is_finished)
-            if text:
-                header["received"] = text
-        return header
+        if body is None or not self.is_streamed:
+            return self.__dict__
+        text = body.growth() if is_growth else body.all(is_whole=self.is_finished)
+        return {**self.__dict__, "received": text} if text else self.__dict__
 
     def _progress(self, *, is_cumulative: bool = False) -> None:
         with self._lock:
@@ -427,7 +314,10 @@ class Turn:
                 return
             self.ended_ns = perf_counter_ns()
             self.duration_us = (self.ended_ns - self.started_ns) // 1000
-            self.outcome = outcome
+            if outcome == "complete":
+                del self.outcome  # what it is where nothing else is said
+            else:
+                self.outcome = outcome
             self.is_finished = True
             # Before END: a rotation in between must not write a START behind it.
             self.recorder.open_turns.pop(self.id, None)
@@ -458,10 +348,10 @@ class Turn:
         self.done = []
         self.root = None  # a cycle less for the garbage collector
         self._sizes.clear()
-        self._told = {}
+        self._told = _NOTHING
         if self._end_is_written:
             self.input = self.output = None
-            self.metadata, self.feature_flags = {}, {}
+            self.metadata = self.feature_flags = {}
             self._body = None
 
     def _amend(self) -> None:
@@ -504,16 +394,6 @@ class Turn:
 
     def __repr__(self) -> str:
         return f"<Turn {self.id} {self.source}>"
-
-
-@lru_cache(maxsize=64)
-def _patterns(record: str) -> tuple[str, ...] | None:
-    """Patterns of routes, or None for `ai`."""
-    if record == "ai":
-        return None
-    if record == "all":
-        return ("*",)
-    return tuple(part.strip() for part in record.split(",") if part.strip())
 
 
 __all__ = ["Outcome", "Turn", "activate", "current_turn", "deactivate", "is_suspended", "suspended"]

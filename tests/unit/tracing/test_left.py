@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.unit.tracing.conftest import ListRecorder
+from turntrace.tracing import answer as answers
 from turntrace.tracing import span as spans
 from turntrace.tracing import stepping as steppings
 from turntrace.tracing import turn as turns
@@ -36,7 +37,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    for module in (spans, steppings, turns):
+    for module in (answers, spans, steppings, turns):
         monkeypatch.setattr(module, "perf_counter_ns", made)
     return made
 
