@@ -24,6 +24,7 @@ from turntrace.jobs.subject import pseudonym as pseudonym_of
 from turntrace.keyring import KeyRing
 from turntrace.pipeline import Pipeline, Pricer
 from turntrace.pipeline.redact import TraceRedactor
+from turntrace.pipeline.sample import Hook, Sampler
 from turntrace.records.destination import Destination
 from turntrace.records.usage import Price
 from turntrace.scheduler import Scheduler, jobs_of
@@ -33,6 +34,7 @@ from turntrace.spool.memory import MemorySpool
 from turntrace.spool.reader import SpoolReader
 from turntrace.storage import marks, migrate, prices, switches
 from turntrace.storage.database import Database, memory_engine
+from turntrace.storage.opening import open_database
 from turntrace.version import __version__
 from turntrace.worker.comment import TAG_PURPOSE
 from turntrace.worker.exporter import Exporter, Exporters, names_for
@@ -53,11 +55,6 @@ NICENESS = 10
 def now_us() -> int:
     """Unix time in microseconds."""
     return time.time_ns() // 1000
-
-
-def open_database(settings: Settings, engine: Any = None) -> Database:
-    """The database of these settings; nothing is connected yet."""
-    return Database(settings.database_url, engine=engine)
 
 
 def open_memory(settings: Settings) -> Any:
@@ -128,6 +125,21 @@ def pseudonym(keys: KeyRing) -> Callable[[str], str]:
     return partial(pseudonym_of, keys)
 
 
+def load_hook(settings: Settings) -> Hook | None:
+    """The sampler of the host's own; where it cannot be imported, it is said and the rates of the settings count."""
+    if settings.sampler is None:
+        return None
+    module, _, attribute = settings.sampler.partition(":")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        found: Hook = getattr(importlib.import_module(module), attribute)
+    except Exception as error:  # whatever a module of the host's raises at import
+        log.error("sampler: %s cannot be imported (%s): sample_rate counts", settings.sampler, type(error).__name__)
+        return None
+    return found
+
+
 def build_worker(
     settings: Settings,
     source: Source,
@@ -144,7 +156,8 @@ def build_worker(
         analyzer: an analyser that the caller closes; none: one that lives as long as this process.
     """
     redactor = build_redactor(settings, keys, analyzer)
-    pipeline = Pipeline(settings, redactor=redactor, pseudonym=pseudonym(keys))
+    sampler = Sampler.of(settings, load_hook(settings))
+    pipeline = Pipeline(settings, redactor=redactor, pseudonym=pseudonym(keys), sampler=sampler)
     price_list = PriceList(settings, database, pipeline)
     kill_switch = KillSwitch(database, tell_switch)
 

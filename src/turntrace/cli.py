@@ -14,6 +14,8 @@ from turntrace.errors import TurntraceError
 from turntrace.settings import Settings
 from turntrace.storage import keys, leases, migrate, people, switches
 from turntrace.storage.database import Database
+from turntrace.storage.opening import open_database
+from turntrace.storage.rotation import rotate
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -66,7 +68,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
 
 
 def _database(arguments: argparse.Namespace, *, check: bool = True) -> Database:
-    database = assembly.open_database(_settings(arguments))
+    database = open_database(_settings(arguments))
     if check:
         migrate.ensure_schema(database)
     return database
@@ -204,13 +206,15 @@ def _jobs_run(arguments: argparse.Namespace) -> int:
 
 
 def _add_keys(parent: Any) -> None:
-    group = _group(parent, "keys", "Keys of the REST API.")
+    group = _group(parent, "keys", "Keys of the REST API, and the rotation of content keys.")
     create = _leaf(group, "create", _keys_create, "Make a key; it is shown once.")
     create.add_argument("--name", required=True)
     create.add_argument("--scope", action="append", required=True, choices=keys.SCOPES)
     _leaf(group, "list", _keys_list, "List the keys, without their secrets.")
     revoke = _leaf(group, "revoke", _keys_revoke, "Make a key useless, within 5 s everywhere.")
     revoke.add_argument("id")
+    text = "Encrypt stored content anew with the current key, or store it in clear where encrypt_content is off."
+    _leaf(group, "rotate", _keys_rotate, text)
 
 
 def _keys_create(arguments: argparse.Namespace) -> int:
@@ -234,6 +238,15 @@ def _keys_revoke(arguments: argparse.Namespace) -> int:
     with _database(arguments).write() as connection:
         keys.revoke(connection, arguments.id, now_us=assembly.now_us())
     return _say(arguments, {"id": arguments.id, "is_revoked": True}, f"{arguments.id} is revoked")
+
+
+def _keys_rotate(arguments: argparse.Namespace) -> int:
+    done: dict[str, int] = {}
+    for done in rotate(_database(arguments), now_us=assembly.now_us()):
+        print(f"\r{sum(done.values()):,} rows", end="", file=sys.stderr)
+    print(file=sys.stderr)
+    lines = [f"{name}: {count}" for name, count in done.items() if count]
+    return _say(arguments, done, "\n".join(lines) or "every row is as it should be")
 
 
 # --- users ----------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from turntrace.records.erasure import Receipt, Target
 from turntrace.settings import Settings
 from turntrace.storage import receipts, tables
 from turntrace.storage.database import Database
+from turntrace.storage.opening import open_database
 from turntrace.storage.queries import subject as queries
 
 ACTOR = "application"
@@ -144,7 +145,7 @@ class Privacy:
 
 def build(settings: Settings, keys: KeyRing | None, engine: Any = None) -> Privacy:
     """Erasure and access over the database of these settings."""
-    return Privacy(Database(settings.database_url, engine=engine), keys or KeyRing.from_settings(settings, None))
+    return Privacy(open_database(settings, engine), keys or KeyRing.from_settings(settings, None))
 
 
 def _shared(connection: Any) -> Connection:

@@ -8,6 +8,8 @@ from sqlalchemy import Connection, Dialect, Table, delete, insert
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 
+from turntrace.storage import seal
+
 Values = tuple[Any, ...]
 
 KEYS_AT_ONCE: Final = 5000  # values of one IN list; SQLite takes 32,766
@@ -40,10 +42,30 @@ def insert_rows(connection: Connection, table: Table, rows: Sequence[Values]) ->
     """Insert rows whose values are in the order of `column_names`. Nothing is looked up, nothing replaced."""
     if not rows:
         return
+    rows = _sealed(connection.dialect, table, rows)
     if connection.dialect.driver == "psycopg":
         _copy(connection, table, rows)
     else:
         _insert_filled(connection, table, rows)
+
+
+def _sealed(dialect: Dialect, table: Table, rows: Sequence[Values]) -> Sequence[Values]:
+    """These rows go past SQLAlchemy's types: what they would seal is sealed here."""
+    cipher = seal.cipher_of(dialect)
+    places = _sealed_places(table)
+    if cipher is None or not cipher.is_writing or not places:
+        return rows
+    return [
+        tuple(seal.sealed_text(dialect, value) if place in places else value for place, value in enumerate(row))
+        for row in rows
+    ]
+
+
+@cache
+def _sealed_places(table: Table) -> frozenset[int]:
+    names = column_names(table)
+    kinds = [table.c[name].type for name in names]
+    return frozenset(place for place, kind in enumerate(kinds) if isinstance(kind, seal.Sealed) and kind.is_sealing)
 
 
 def _insert_filled(connection: Connection, table: Table, rows: Sequence[Values]) -> None:

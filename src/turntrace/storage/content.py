@@ -11,9 +11,12 @@ from enum import IntEnum
 from typing import Any, Final
 
 import orjson
+from sqlalchemy import Connection
 
+from turntrace.errors import KeyMissing
 from turntrace.records.observation import ErrorInfo, Observation
 from turntrace.records.trace import Trace
+from turntrace.storage import bulk, seal, tables
 
 JsonObject = dict[str, Any]
 
@@ -120,6 +123,38 @@ def pack(content: TurnContent) -> Packed | None:
         return None
     text = _dump({"trace": content.trace, "observations": content.observations})
     return Packed(Codec.DEFLATE, len(text), _deflate(text))
+
+
+def opened(connection: Connection, row: Any) -> TurnContent:
+    """The content of a row of the content table, which has `turn_id`, `codec`, `key_id` and `data`.
+
+    Raises:
+        ValueError: the codec is unknown, the blob is damaged, or its key is not to be had.
+    """
+    data = bytes(row.data)
+    if row.key_id is not None:
+        cipher = seal.cipher_of(connection.dialect)
+        try:
+            if cipher is None:
+                raise KeyMissing
+            data = cipher.open(row.key_id, data, about=row.turn_id.encode())
+        except KeyMissing as error:
+            raise ValueError("the content is sealed with a key that is not in the key ring") from error
+    return unpack(row.codec, data)
+
+
+def insert(connection: Connection, rows: Iterable[bulk.Values]) -> None:
+    """Insert rows of the content table as `late.content_row` makes them, sealed where encryption is on."""
+    cipher = seal.cipher_of(connection.dialect)
+    found = list(rows)
+    if cipher is not None and cipher.is_writing:
+        found = [_sealed(cipher, *row) for row in found]
+    bulk.insert_rows(connection, tables.content, found)
+
+
+def _sealed(cipher: seal.Cipher, turn_id: str, codec: int, key_id: str | None, size: int, data: bytes) -> bulk.Values:
+    key_id, sealed = cipher.seal(data, about=turn_id.encode())
+    return turn_id, codec, key_id, size, sealed
 
 
 def unpack(codec: int, data: bytes) -> TurnContent:

@@ -15,10 +15,11 @@ from sqlalchemy.pool import Pool, StaticPool
 
 from turntrace.errors import DatabaseUnavailable, DriverMissing, SchemaOutOfDate
 from turntrace.settings import Secret
-from turntrace.storage import fault
+from turntrace.storage import fault, seal
 from turntrace.storage.address import OWN_FILE, is_memory, shown, sync_url
 from turntrace.storage.deadline import bounded_class
 from turntrace.storage.pace import Pace
+from turntrace.storage.seal import Cipher
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -53,6 +54,7 @@ class Database:
         self.is_memory = is_memory(self.url)
         self.pace = Pace(GUEST_LOCK_SECONDS / 2)  # of transactions in a host's SQLite file
         self._is_guest: bool | None = True if self._host_engine is not None else None
+        self.cipher: Cipher | None = None  # set before first use: seals and opens content
         self._lens: Callable[[Connection], None] | None = None
         self._whole: Database | None = None
         self._start_fresh()
@@ -219,6 +221,8 @@ class Database:
             engine = create_engine(self.url, **self._options())
         except ImportError as error:
             raise DriverMissing(f"the driver {error.name} for {self.dialect} is not installed") from None
+        if self.cipher is not None:
+            seal.use(engine.dialect, self.cipher)
         if self.dialect == "sqlite":
             if not self._shares_pool:
                 event.listen(engine, "connect", self._prepare_sqlite)

@@ -176,8 +176,8 @@ def load(connection: Connection, turn_ids: set[str], *, with_content: set[str]) 
     for row in rows:
         found[row["turn_id"]].observations[row["span_id"]] = dict(row)
     blobs = select(tables.content).where(tables.content.c.turn_id.in_(with_content & found.keys()))
-    for row in connection.execute(blobs).mappings() if with_content else ():
-        found[row["turn_id"]].content = content.unpack(row["codec"], row["data"])
+    for blob in connection.execute(blobs) if with_content else ():
+        found[blob.turn_id].content = content.opened(connection, blob)
     return found
 
 
@@ -229,7 +229,7 @@ def _store(connection: Connection, turns: Sequence[StoredTurn], *, clean: bool, 
     with_content = [turn for turn in turns if turn.has_content]
     bulk.delete_keys(connection, tables.content, "turn_id", [turn.row["id"] for turn in with_content])
     blobs = [content_row(turn.row["id"], content.pack(turn.content or TurnContent())) for turn in with_content]
-    bulk.insert_rows(connection, tables.content, [row for row in blobs if row])
+    content.insert(connection, [row for row in blobs if row])
 
 
 def content_row(turn_id: str, packed: content.Packed | None) -> bulk.Values | None:

@@ -9,13 +9,14 @@ from sqlalchemy import Connection, or_, select, update
 
 from turntrace.errors import InvalidInput, NotFound
 from turntrace.records.score import DATA_TYPES, SCORE_SOURCES, Score
-from turntrace.storage import bulk, tables, tombstones
+from turntrace.storage import bulk, seal, tables, tombstones
 from turntrace.storage.narrow import json_object
 
 _s = tables.score.c
 _t = tables.trace.c
 _MOST_NAME: Final = 100
 _MOST_ID: Final = 64
+FREE_TEXT: Final = frozenset({"text", "correction"})  # values that are sealed where content is
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +147,8 @@ def _joined(connection: Connection, score: Score) -> Score:
 
 def _put(connection: Connection, score: Score, *, is_new: bool) -> None:
     values = _row(score)
+    if score.data_type in FREE_TEXT:
+        values["text"] = seal.sealed_text(connection.dialect, values["text"])
     if is_new:
         # Two senders of one id at once: the later one replaces.
         statement = bulk.upsert(

@@ -259,9 +259,10 @@ class TurnWriter:
         rows = self._connection.execute(select(tables.observation).where(o.turn_id == item.id)).mappings()
         trace = replace(to_trace(stored), observations=tuple(to_observation(row, stored) for row in rows))
         c = tables.content.c
-        blob = self._connection.execute(select(c.codec, c.data).where(c.turn_id == item.id)).first()
+        columns = (c.turn_id, c.codec, c.key_id, c.data)
+        blob = self._connection.execute(select(*columns).where(c.turn_id == item.id)).first()
         if blob is not None:
-            trace = content.filled_trace(trace, content.unpack(blob.codec, blob.data))
+            trace = content.filled_trace(trace, content.opened(self._connection, blob))
         flags = tuple(flag for flag in trace.flags if flag not in (LATE_COUNTED, LATE_UNCOUNTED))
         return Worked(kind=FrameKind.AMEND, trace=replace(trace, flags=flags))
 
@@ -271,7 +272,7 @@ class TurnWriter:
         turns = [*self._insert.values()]
         self._put(tables.trace, [item.trace for item in turns])
         self._put(tables.observation, [row for item in turns for row in item.observations])
-        bulk.insert_rows(self._connection, tables.content, [item.content for item in turns if item.content])
+        content.insert(self._connection, [item.content for item in turns if item.content])
         bulk.delete_keys(self._connection, tables.sampled, "turn_id", sorted(self._keep_after_all))
         if self._leave_out:
             statement = bulk.insert_missing(self._connection.dialect.name, tables.sampled)

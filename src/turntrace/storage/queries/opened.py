@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import Connection, select
 
 from turntrace.records.observation import Observation
 from turntrace.records.trace import Trace
 from turntrace.storage import tables
-from turntrace.storage.content import TurnContent, filled_observation, filled_trace, unpack
+from turntrace.storage.content import TurnContent, filled_observation, filled_trace, opened
 
 UNREADABLE: Final = "content_unreadable"
 _c = tables.content.c
@@ -19,13 +19,13 @@ Contents = dict[str, TurnContent | None]
 
 def contents(c: Connection, turn_ids: Sequence[str]) -> Contents:
     """Content by turn id; None where a newer release wrote it or it is damaged. Turns without content are left out."""
-    rows = c.execute(select(_c.turn_id, _c.codec, _c.data).where(_c.turn_id.in_(turn_ids)))
-    return {row.turn_id: _opened(row.codec, row.data) for row in rows}
+    rows = c.execute(select(_c.turn_id, _c.codec, _c.key_id, _c.data).where(_c.turn_id.in_(turn_ids)))
+    return {row.turn_id: _opened(c, row) for row in rows}
 
 
-def _opened(codec: int, data: bytes) -> TurnContent | None:
+def _opened(c: Connection, row: Any) -> TurnContent | None:
     try:
-        return unpack(codec, data)
+        return opened(c, row)
     except ValueError:
         return None
 

@@ -13,6 +13,8 @@ from sqlalchemy.orm import declared_attr, registry
 from sqlalchemy.types import TypeEngine
 from sqlmodel import Field, SQLModel
 
+from turntrace.storage.seal import Sealed
+
 PREFIX: Final = "turntrace_"
 
 # InnoDB's default character set and collation are the server's: state ours. Rows of both dialect names.
@@ -30,6 +32,8 @@ Flag: Final = Boolean
 # SQLite numbers rows only in INTEGER PRIMARY KEY columns.
 Serial: Final = BigInteger().with_variant(Integer(), "sqlite")
 LongText: Final = Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
+Content: Final = Sealed()  # texts of the host's users outside the blobs: long text, sealed where encryption is on
+ContentJson: Final = Sealed(unreadable="{}")
 Blob: Final = LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb")
 
 

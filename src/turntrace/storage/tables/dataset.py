@@ -6,6 +6,7 @@ from sqlalchemy import String
 
 from turntrace.storage.tables import length
 from turntrace.storage.tables.column import (
+    ContentJson,
     Count,
     Flag,
     Instant,
@@ -50,8 +51,8 @@ class DatasetItemRow(Row, table=True):
     id: str = column(fixed(32), primary_key=True)
     dataset_id: str = column(fixed(32))
     item_key: str = column(String(length.NAME))  # stable over versions
-    input: str = column(LongText)  # JSON
-    expected: str | None = optional(LongText)  # JSON
+    input: str = column(ContentJson)  # JSON
+    expected: str | None = optional(ContentJson)  # JSON
     details: str | None = optional(LongText)  # JSON
     from_version: int = column(Count)
     until_version: int | None = optional(Count)
@@ -108,7 +109,7 @@ class RunItemRow(Row, table=True):
     run_id: str = column(fixed(32))
     item_id: str = column(fixed(32))
     repetition: int = column(Count)
-    output: str | None = optional(LongText)  # JSON
+    output: str | None = optional(ContentJson)  # JSON
     error_type: str | None = optional(String(length.NAME))
     duration_us: int | None = optional(Count)
     cost_total_nano: int | None = optional(Nano)

@@ -7,6 +7,7 @@ from sqlalchemy import Double, String, UniqueConstraint
 from turntrace.storage.tables import length
 from turntrace.storage.tables.column import (
     PREFIX,
+    Content,
     Count,
     Flag,
     Instant,
@@ -187,7 +188,7 @@ class CommentRow(Row, table=True):
     span_id: str | None = optional(SpanId)
     session_id: str | None = optional(String(length.SESSION_ID))
     user_id: str | None = optional(String(length.USER_ID))  # subject, not author
-    text: str = column(LongText)
+    text: str = column(Content)
     author: str = column(String(length.NAME))
     created_at_us: int = column(Instant)
     updated_at_us: int = column(Instant)

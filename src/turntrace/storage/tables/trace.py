@@ -4,9 +4,12 @@ from typing import Final
 
 from sqlalchemy import Double, String
 
+from turntrace.storage.seal import Sealed
 from turntrace.storage.tables import length
 from turntrace.storage.tables.column import (
     Blob,
+    Content,
+    ContentJson,
     Count,
     Flag,
     Instant,
@@ -59,7 +62,7 @@ class TraceRow(Row, table=True):
     status: str = column(Word)
     outcome: str = column(Word)
     error_type: str | None = optional(String(length.NAME))
-    error_message: str | None = optional(LongText)
+    error_message: str | None = optional(Content)
     started_at_us: int = column(Instant)
     duration_us: int | None = optional(Count)
     ttft_us: int | None = optional(Count)
@@ -78,8 +81,8 @@ class TraceRow(Row, table=True):
     service_name: str | None = optional(String(length.NAME))
     tags: str | None = optional(LongText)
     feature_flags: str | None = optional(LongText)
-    input_preview: str | None = optional(LongText)
-    output_preview: str | None = optional(LongText)
+    input_preview: str | None = optional(Content)
+    output_preview: str | None = optional(Content)
     models: str | None = optional(LongText)
     input_tokens: int | None = optional(Count)
     output_tokens: int | None = optional(Count)
@@ -127,9 +130,9 @@ class ObservationRow(Row, table=True):
     name: str = column(String(length.NAME))
     level: str = column(Word)
     status: str = column(Word)
-    status_message: str | None = optional(LongText)
+    status_message: str | None = optional(Content)
     error_type: str | None = optional(String(length.NAME))
-    error_message: str | None = optional(LongText)
+    error_message: str | None = optional(Content)
     started_at_us: int = column(Instant)
     duration_us: int | None = optional(Count)
     ttft_us: int | None = optional(Count)
@@ -247,18 +250,18 @@ class ScoreRow(Row, table=True):
     source: str = column(Word)
     number: float | None = optional(Double)
     flag: bool | None = optional(Flag)
-    text: str | None = optional(LongText)
+    text: str | None = optional(Sealed(is_sealing=False))  # free text by its writer, categories never
     turn_id: str | None = optional(TurnId)
     trace_id: str | None = optional(fixed(32))
     span_id: str | None = optional(SpanId)
     session_id: str | None = optional(String(length.SESSION_ID))
     user_id: str | None = optional(String(length.USER_ID))
-    comment: str | None = optional(LongText)
+    comment: str | None = optional(Content)
     author: str | None = optional(String(length.NAME))
     evaluator: str | None = optional(String(length.NAME))
     evaluator_version: int | None = optional(Count)
     environment: str | None = optional(String(length.ENVIRONMENT))
-    details: str | None = optional(LongText)  # JSON: `metadata` of the score
+    details: str | None = optional(ContentJson)  # JSON: `metadata` of the score
     dataset_item_id: str | None = optional(fixed(32))
     run_item_id: str | None = optional(fixed(32))
     created_at_us: int = column(Instant)
