@@ -45,6 +45,7 @@ class Pipeline:
         pricer: gives model calls their cost; none: the bundled price table alone.
         redactor: may be left out only with `redaction=off`.
         pseudonym: keyed function of a user id, needed with `identify=hash`.
+        sampler: decides what is kept; none: that of the settings, without a hook.
 
     Raises:
         ValueError: the settings ask for a redactor or a pseudonym that was not given.
@@ -57,6 +58,7 @@ class Pipeline:
         pricer: Pricer | None = None,
         redactor: Redactor | None = None,
         pseudonym: Pseudonym | None = None,
+        sampler: Sampler | None = None,
     ) -> None:
         if redactor is None and settings.redaction != "off" and settings.content != "metadata":
             raise ValueError(f"redaction={settings.redaction} needs a redactor")
@@ -72,7 +74,7 @@ class Pipeline:
             Identifier(settings.identify, environment=settings.environment, pseudonym=pseudonym),
             summarise,
             FactTaker(settings.rollup_tags),
-            Sampler(settings.sample_rate, keep_slow_ms=settings.keep_slow_ms, keep_cost_usd=settings.keep_cost_usd),
+            sampler or Sampler.of(settings),
         )
 
     def work(self, fragments: Sequence[Fragment]) -> list[Worked]:

@@ -79,7 +79,7 @@ async def test_a_call_that_turns_out_to_be_a_wrapper_is_taken_back(database: Dat
 
 
 async def test_sampling_is_decided_anew_with_what_comes(database: Database) -> None:
-    inlet = Inlet(database, sample_rate=0.0)
+    inlet = Inlet(database, sample_rate=0.0, sample_hold_hours=0)
     sender = inlet.sender()
     for part in (generation(1, 1), generation(1, 2)):
         await sender.send(request(part))

@@ -79,7 +79,7 @@ def test_what_sampling_leaves_out_is_counted_and_its_costs_are_kept(
 ) -> None:
     writer = new_writer()
     f.write_turns(writer, range(12))
-    work(new_worker(settings=Settings(redaction="off", sample_rate=0.0)))
+    work(new_worker(settings=Settings(redaction="off", sample_rate=0.0, sample_hold_hours=0)))
     errors = sum(1 for n in range(12) if n % 6 == 4)
     assert balance(database, root) == Loss(accepted=12, stored=errors, sampled=12 - errors)
     assert total(database, "turns") == 12

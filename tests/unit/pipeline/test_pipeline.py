@@ -60,7 +60,7 @@ def test_a_batch_is_redacted_at_once_and_previews_are_taken_afterwards() -> None
 
 def test_a_turn_that_is_not_kept_is_not_redacted() -> None:
     redactor = Blanker()
-    found = Pipeline(Settings(sample_rate=0), redactor=redactor).work([turn(own(1, input=SECRET))])
+    found = Pipeline(Settings(sample_rate=0, sample_hold_hours=0), redactor=redactor).work([turn(own(1, input=SECRET))])
     assert redactor.batches == []
     assert SECRET not in repr(found)
 

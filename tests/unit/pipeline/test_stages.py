@@ -9,10 +9,11 @@ import pytest
 
 from tests.unit.pipeline.turns import START_US, TURN, own, span, turn, worked
 from turntrace.pipeline import Pipeline
+from turntrace.pipeline.draft import Work
 from turntrace.pipeline.identify import Identifier, bounded
 from turntrace.pipeline.preview import input_preview, output_preview
 from turntrace.pipeline.received import text_of
-from turntrace.pipeline.sample import share_of
+from turntrace.pipeline.sample import Sampler, share_of
 from turntrace.pipeline.truncate import bound, cut_text
 from turntrace.records.batch import Worked
 from turntrace.records.fragment import FrameKind
@@ -188,7 +189,7 @@ def test_a_running_turn_counts_nothing_and_a_late_fragment_only_its_calls() -> N
 
 
 def test_facts_are_taken_before_sampling() -> None:
-    found = worked(turn(own(1, "generation", **CALL)), sample_rate=0)
+    found = worked(turn(own(1, "generation", **CALL)), sample_rate=0, sample_hold_hours=0)
     assert not found.is_kept
     assert [(fact.turns, fact.calls) for fact in found.facts] == [(1, 0), (0, 1)]
 
@@ -202,7 +203,7 @@ def test_unpriced_and_failed_calls_are_counted() -> None:
 
 
 def kept(*spans: Any, settings: Any = None, **header: Any) -> tuple[bool, str]:
-    found: Worked = worked(turn(*spans, **header), **{"sample_rate": 0, **(settings or {})})
+    found: Worked = worked(turn(*spans, **header), **{"sample_rate": 0, "sample_hold_hours": 0, **(settings or {})})
     return found.is_kept, found.trace.keep_reason
 
 
@@ -234,6 +235,55 @@ def test_bounds_of_slow_and_costly_are_settings() -> None:
     assert kept(dear, settings={"keep_cost_usd": Decimal("0.01")}) == (True, "costly")
 
 
+@pytest.mark.parametrize(
+    ("rates", "header", "expected"),
+    [
+        (["feature:support=1"], {"feature": "support"}, (True, "rate")),
+        (["feature:support=1"], {"feature": "search"}, (False, "sampled")),
+        (["route:/chat=1"], {"route": "/chat"}, (True, "rate")),
+        (["tenant:acme=1"], {"tags": ("x", "tenant:acme")}, (True, "rate")),
+        (["feature:support=0", "route:/chat=1"], {"feature": "support", "route": "/chat"}, (True, "rate")),
+    ],
+)
+def test_rates_of_a_feature_route_or_tenant(rates: Any, header: Any, expected: Any) -> None:
+    assert kept(settings={"sample_rates": rates}, **header) == expected
+
+
+def test_many_tokens_and_the_first_turns_of_a_release_are_kept() -> None:
+    usage = {"input_tokens": 900, "output_tokens": 100}
+    call = own(1, "generation", usage=usage)
+    assert kept(call, settings={"keep_tokens": 1000}) == (True, "tokens")
+    assert kept(call, settings={"keep_tokens": 1001}) == (False, "sampled")
+    assert kept(release="v7") == (True, "release")
+    assert kept(release="v7", settings={"keep_release_turns": 0}) == (False, "sampled")
+    sampler = Sampler(0, keep_slow_ms=1, keep_cost_usd=Decimal(1), keep_release_turns=2)
+    works = [Work(turn(id=f"{number:032x}", duration_us=1, release="v7"), release="v7") for number in (1, 2, 3, 1)]
+    for work in works:
+        sampler(work)
+    assert [work.is_kept for work in works] == [True, True, False, True]
+
+
+def test_a_hook_goes_before_the_rates_and_its_faults_do_no_harm() -> None:
+    def judged(hook: Any) -> str:
+        sampler = Sampler(0, keep_slow_ms=1000, keep_cost_usd=Decimal(1), hook=hook, is_holding=True)
+        work = Work(turn(feature="support", duration_us=5000), feature="support", cost_total_nano=1)
+        sampler(work)
+        assert work.is_kept
+        return work.keep_reason
+
+    assert judged(lambda candidate: 1.0 if candidate.feature == "support" else None) == "rate"
+    assert judged(lambda candidate: 7 if candidate.duration_ms == 5 else 0) == "rate"
+    assert judged(lambda candidate: None) == "held"
+    assert judged(lambda candidate: 1 / 0) == "held"
+
+
+def test_the_economical_preset_keeps_a_tenth_and_holds_the_rest() -> None:
+    found = worked(turn(own(1)), sample_preset="economical")
+    assert (found.is_kept, found.trace.keep_reason) == (True, "rate" if share_of(TURN) < 0.1 else "held")
+    failing = worked(turn(error={"type": "E"}), sample_preset="economical")
+    assert failing.trace.keep_reason == "error"
+
+
 def test_shares_are_even_and_always_the_same() -> None:
     ids = [hashlib.md5(str(number).encode()).hexdigest() for number in range(2000)]
     below = sum(share_of(turn_id) < 0.25 for turn_id in ids)
@@ -242,7 +292,7 @@ def test_shares_are_even_and_always_the_same() -> None:
 
 
 def test_a_sampled_out_turn_carries_no_content() -> None:
-    found = worked(turn(own(1, input="secret", output="secret"), input="secret"), sample_rate=0)
+    found = worked(turn(own(1, input="secret", output="secret"), input="secret"), sample_rate=0, sample_hold_hours=0)
     assert "secret" not in repr(found)
 
 
