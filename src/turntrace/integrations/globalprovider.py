@@ -4,16 +4,35 @@ They take the process's global provider and nothing else. It is a plain SDK prov
 by Langfuse or an exporter of the host's, work as they would without us.
 """
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Final
 
 from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+from opentelemetry.util._decorator import _agnosticcontextmanager
 
 from turntrace.tracing.provider import TurnSpanProcessor
 from turntrace.tracing.recorder import Recorder
 from turntrace.tracing.span import MAX_ATTRIBUTES, MAX_EVENTS
+
+# They trace every request by themselves as soon as there is a provider. The turn is that span already: theirs would
+# only be made to be dropped, and would take the caller's `traceparent` whatever `trusted_context` says.
+_WEB_FRAMEWORKS: Final = frozenset({"fastapi", "starlette"})
+
+
+class _Mute(trace.NoOpTracer):
+    """Gives the span that is none, also below a caller's context, and leaves the current one current."""
+
+    def start_span(self, *args: Any, **kwargs: Any) -> trace.Span:
+        """The invalid span."""
+        return trace.INVALID_SPAN
+
+    @_agnosticcontextmanager
+    def start_as_current_span(self, *args: Any, **kwargs: Any) -> Iterator[trace.Span]:
+        """The same; what runs inside belongs to whoever is current outside."""
+        yield trace.INVALID_SPAN
 
 
 class GlobalProvider(TracerProvider):
@@ -28,6 +47,12 @@ class GlobalProvider(TracerProvider):
         self.turntrace_recorder = recorder
         self._recorders: list[Recorder] = []
         self.join(recorder)
+
+    def get_tracer(self, instrumenting_module_name: str, *args: Any, **kwargs: Any) -> trace.Tracer:
+        """A tracer; one without spans for web frameworks."""
+        if instrumenting_module_name in _WEB_FRAMEWORKS:
+            return _Mute()
+        return super().get_tracer(instrumenting_module_name, *args, **kwargs)
 
     def join(self, recorder: Recorder) -> None:
         """Have the spans of another Turntrace's turns join them, too."""

@@ -12,7 +12,7 @@ _HTTP_CLIENTS: Final = frozenset(
 )
 _WEB: Final = frozenset(
     _INSTRUMENTATION + name for name in ["asgi", "fastapi", "starlette", "django", "flask", "wsgi", "aiohttp_server"]
-)
+) | {"fastapi", "starlette"}  # which trace themselves by now
 _DATABASES: Final = frozenset(
     _INSTRUMENTATION + name
     for name in [

@@ -241,7 +241,7 @@ def begin(client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | 
         span = open_observation(None, question.name, field.check_observation(question.fields))
         if span is SILENT:
             return None
-        span.scope, span.kind = SCOPE, "client"
+        span.scope = SCOPE
         call = Call(span, question)
     except Exception as exc:
         fault(None, "openai.begin", exc)
