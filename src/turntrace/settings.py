@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from turntrace.errors import SettingsError
+from turntrace.records.destination import Destination, read_destinations
 from turntrace.records.retention import Rule as RetentionRule
 from turntrace.records.retention import parsed as parsed_retention
-from turntrace.records.destination import Destination, read_destinations
 
 PREFIX: Final = "TURNTRACE_"
 _SAMPLE_RATE = re.compile(r"(feature|route|tenant):.+=(0(\.\d+)?|1(\.0+)?)\Z", re.DOTALL)
