@@ -414,8 +414,7 @@ class SpoolRecorder:
         """Count a recorded request and our own time on its path, for the System page."""
         self._host_provider.join()  # the host may have set one since
         if self._spool is not None:
-            self._spool.counters.add("turns")
-            self._spool.counters.add("overhead_us", overhead_ns // 1000)
+            self._spool.counters.add_both("turns", 1, "overhead_us", overhead_ns // 1000)
 
     def is_drained(self) -> bool:
         """Whether all that this application has spooled is stored, as far as this process can tell."""

@@ -24,6 +24,7 @@ _HEAD_NAMES: Final = {
     name.encode(): name
     for name in ("content-type", "content-length", "content-encoding", "x-trace-id", "traceresponse")
 }
+_BYTES: Final = {name: name.encode() for name in ("x-trace-id", "traceresponse")}
 
 
 class TurntraceMiddleware:
@@ -109,7 +110,7 @@ class TurntraceMiddleware:
         scope[TURN_KEY] = turn
         state = scope.setdefault("state", {})
         state[TURN_KEY] = turn
-        return Exchange(turn, self._rules, scope, lambda carrier: asgi_route(carrier, root))
+        return Exchange(turn, self._rules, scope, asgi_route, root)
 
 
 class _HTTPAnswer:
@@ -150,13 +151,13 @@ class _HTTPAnswer:
             headers = list(message.get("headers", ()))
             found = {}
             for name, value in headers:
-                known = _HEAD_NAMES.get(name.lower())
+                known = _HEAD_NAMES.get(name) or _HEAD_NAMES.get(name.lower())
                 if known is not None:
                     found[known] = value.decode("latin-1")
             exchange.begin(message["status"], found)
             for name, value in exchange.trace_headers():
                 if name not in found:
-                    headers.append((name.encode(), value.encode()))
+                    headers.append((_BYTES[name], value.encode()))
             return {**message, "headers": headers}
         except Exception as exc:
             exchange.guard.fault("capture.head", exc)

@@ -52,6 +52,7 @@ class Exchange:
     Args:
         carrier: ASGI scope or WSGI environ; what the host's `session_id` and `user_id` callables are given.
         route_of: finds the route template in the carrier, once the framework has put it there.
+        root: what of the path stood in the carrier's root path when the request came in; told to `route_of`.
     """
 
     __slots__ = (
@@ -61,6 +62,8 @@ class Exchange:
         "_has_late_bytes",
         "_is_disowned",
         "_is_identified",
+        "_length",
+        "_root",
         "_route_of",
         "_rules",
         "_was_asked",
@@ -70,7 +73,9 @@ class Exchange:
         "turn",
     )
 
-    def __init__(self, turn: Turn, rules: CaptureRules, carrier: Any, route_of: Callable[[Any], str | None]) -> None:
+    def __init__(
+        self, turn: Turn, rules: CaptureRules, carrier: Any, route_of: Callable[[Any, str], str | None], root: str
+    ) -> None:
         self.turn = turn
         self.guard: Guard = turn.recorder.guard
         self.has_begun = False
@@ -78,7 +83,9 @@ class Exchange:
         self._rules = rules
         self._carrier = carrier
         self._route_of = route_of
-        self._completion = Completion()
+        self._root = root
+        self._length: str | None = None
+        self._completion: Completion | None = None
         self._activation: Activation | None = None
         self._is_identified = False
         self._was_asked = False
@@ -122,10 +129,8 @@ class Exchange:
             return
         is_encoded = headers.get("content-encoding", "identity").lower() != "identity"
         self.turn.begin_response(status, None if is_encoded else headers.get("content-type"))
-        self.turn.route = self._route_of(self._carrier) or self.turn.path
-        length = headers.get("content-length")
-        if length is not None:
-            self._completion.expect(length, status)
+        self.turn.route = self._route_of(self._carrier, self._root) or self.turn.path
+        self._length, self._completion = headers.get("content-length"), None
 
     def _disown(self) -> None:
         """The answer comes from where nothing is recorded (our panel, say): whatever `record` says, no trace of it."""
@@ -135,24 +140,30 @@ class Exchange:
 
     def piece(self, chunk: bytes, *, more: bool) -> None:
         """A piece of the body is about to go out. Writes END before one that completes the answer."""
-        started_ns = perf_counter_ns()
+        started_ns, turn = perf_counter_ns(), self.turn
         try:
-            self._piece(chunk, more=more)
+            if more and chunk:
+                more = not self._followed().is_last(chunk)
+            if not self.is_gone:
+                turn.sent(chunk, more=more)
+            if turn.is_finished:
+                self._has_late_bytes = self._has_late_bytes or bool(chunk)
+            elif not more or (chunk and self._followed().ends_stream(chunk)):
+                self._finish("client_disconnected" if self.is_gone else "complete")
+            else:
+                self.progress()
         except Exception as exc:
             self.guard.fault("capture.body", exc)
-        self.turn.overhead_ns += perf_counter_ns() - started_ns
+        turn.overhead_ns += perf_counter_ns() - started_ns
 
-    def _piece(self, chunk: bytes, *, more: bool) -> None:
-        turn, completion = self.turn, self._completion
-        more = more and not (chunk and completion.is_last(chunk))
-        if not self.is_gone:
-            turn.sent(chunk, more=more)
-        if turn.is_finished:
-            self._has_late_bytes = self._has_late_bytes or bool(chunk)
-        elif not more or (chunk and completion.ends_stream(chunk)):
-            self._finish("client_disconnected" if self.is_gone else "complete")
-        else:
-            self.progress()
+    def _followed(self) -> Completion:
+        """What knows when the answer is complete; an answer of one piece needs none."""
+        completion = self._completion
+        if completion is None:
+            completion = self._completion = Completion()
+            if self._length is not None:
+                completion.expect(self._length, self.turn.http_status or 0)
+        return completion
 
     def depart(self) -> None:
         """The client is gone, or its connection broke under a piece that was being sent."""
@@ -266,7 +277,7 @@ class Exchange:
         if self._is_disowned:
             return
         if turn.route is None or not self.has_begun:
-            turn.route = self._route_of(self._carrier) or turn.path
+            turn.route = self._route_of(self._carrier, self._root) or turn.path
         if not turn.name:
             turn.name = f"{turn.method} {turn.route}" if turn.method else f"{turn.source} {turn.route}"
         # Asked twice at the most: for START, when the application may not have got that far, and for END.

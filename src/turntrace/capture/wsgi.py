@@ -97,7 +97,7 @@ class TurntraceWSGIMiddleware:
         script = environ.get("SCRIPT_NAME", "")
         turn = new_turn(self._recorder, incoming, source="http", method=environ.get("REQUEST_METHOD"), path=path)
         environ[TURN_KEY] = turn
-        return Exchange(turn, self._rules, environ, lambda carrier: wsgi_route(carrier, script))
+        return Exchange(turn, self._rules, environ, wsgi_route, script)
 
 
 class _Answer:

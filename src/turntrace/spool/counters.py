@@ -108,6 +108,13 @@ class Counters:
             words[slots[put] if put in slots else self._new(put)] = value
             words[slots[add] if add in slots else self._new(add)] += n
 
+    def add_both(self, one: str, n: int, other: str, m: int) -> None:
+        """Add to two counters: what every turn does."""
+        with self._lock:
+            words, slots = self._words, self._slots
+            words[slots[one] if one in slots else self._new(one)] += n
+            words[slots[other] if other in slots else self._new(other)] += m
+
     def raise_to(self, name: str, value: int) -> None:
         """Set a counter to `value` if it is lower (longest, largest)."""
         with self._lock:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import Context as Bindings
 from contextvars import ContextVar, copy_context
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from opentelemetry import context as otel
 from opentelemetry import trace
@@ -53,13 +53,9 @@ def _fast_access() -> tuple[Callable[[], Context], Callable[[Context], object]]:
 get_current, attach = _fast_access()
 
 
-class Activation(NamedTuple):
-    """What `deactivate` puts back."""
-
-    turn: "Turn"
-    previous: "Turn | _Suspended | None"
-    previous_context: Context
-    own_context: Context | None
+# What `deactivate` puts back: of the turn that was activated, the previous one and the previous context, and its own
+# context, where it has one.
+Activation = tuple["Turn", "Turn | _Suspended | None", Context, Context | None]
 
 
 def current_turn() -> "Turn | None":
@@ -112,10 +108,11 @@ def activate(turn: "Turn") -> Activation:
     """
     previous, context = _variable.get(), get_current()
     _variable.set(turn)
-    own = _context_of(turn, context) if may_lead(context) else None
-    if own is not None:
+    own: Context | None = None
+    if may_lead(context):
+        own = with_span(turn.root or turn.make_root(), context)
         attach(own)
-    return Activation(turn, previous, context, own)
+    return turn, previous, context, own
 
 
 def deactivate(activation: Activation) -> None:
@@ -123,19 +120,21 @@ def deactivate(activation: Activation) -> None:
 
     Values are set back rather than tokens reset: a token is bound to one context and complains in any other.
     """
-    if _variable.get() is activation.turn:
-        _variable.set(activation.previous)
-    if activation.own_context is not None and get_current() is activation.own_context:
-        attach(activation.previous_context)
+    turn, previous, previous_context, own = activation
+    if _variable.get() is turn:
+        _variable.set(previous)
+    if own is not None and get_current() is own:
+        attach(previous_context)
 
 
 def may_lead(context: Context) -> bool:
     """Whether a turn's root span may become OpenTelemetry's current span: ours is already, or nobody else traces."""
-    span = current_span(context)
-    if hasattr(span, "turn"):
-        return True
-    if span is not trace.INVALID_SPAN and span.get_span_context().is_valid:
-        return False
+    span = context.get(_SPAN_KEY)
+    if span is not None and span is not trace.INVALID_SPAN:
+        if hasattr(span, "turn"):
+            return True
+        if span.get_span_context().is_valid:  # type: ignore[attr-defined]
+            return False
     provider = tracer_provider()
     return isinstance(provider, trace.ProxyTracerProvider) or hasattr(provider, "turntrace_recorder")
 
@@ -150,13 +149,6 @@ def tracer_provider() -> trace.TracerProvider:
     if found is not None:
         return found  # type: ignore[no-any-return]
     return trace.get_tracer_provider() if _IS_PROVIDER_NAMED else _NO_PROVIDER
-
-
-def _context_of(turn: "Turn", context: Context) -> Context:
-    root = turn.root
-    if root is None:
-        root = turn.make_root()
-    return with_span(root, context)
 
 
 def host_span() -> SpanContext | None:

@@ -184,16 +184,17 @@ class TurnScope:
         activation = self._activation
         if activation is None:
             return
+        turn = activation[0]
         try:
             deactivate(activation)
         except Exception as exc:
             self._recorder.guard.fault("turn.exit", exc)
         if error is None:
-            activation.turn.finish()
+            turn.finish()
         elif isinstance(error, Exception):
-            activation.turn.finish(error=error)
+            turn.finish(error=error)
         else:  # cancelled, closed or interrupted
-            activation.turn.finish("interrupted")
+            turn.finish("interrupted")
 
     async def __aenter__(self) -> Turn | None:
         return self.__enter__()

@@ -5,7 +5,8 @@ import weakref
 from collections import deque
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from turntrace.records.fragment import FrameKind
 from turntrace.settings import Settings
@@ -54,18 +55,18 @@ _writing: Final = _Writing()
 _deferred: Final[deque[Callable[[], None]]] = deque()
 
 
-def run_exclusive(write: Callable[[], None]) -> None:
-    """Run `write`, or put it off until the write that this thread is inside of has ended.
+def run_exclusive(write: Callable[..., None], *arguments: Any) -> None:
+    """Run `write(*arguments)`, or put it off until the write that this thread is inside of has ended.
 
     Garbage collection may end a span (a dropped stream, an instrumentation's `__del__`) at any instruction, also while
     this very thread holds the spool's lock: waiting for that lock would never end.
     """
     if _writing.is_active:
-        _deferred.append(write)
+        _deferred.append(partial(write, *arguments))
         return
     _writing.is_active = True
     try:
-        write()
+        write(*arguments)
     finally:
         _writing.is_active = False
     if _deferred:

@@ -132,6 +132,16 @@ class Span(trace.Span):
     def scope(self, name: str) -> None:
         self.facts["scope"] = name
 
+    @property
+    def kind(self) -> str:
+        """OpenTelemetry's: internal, server, client, producer or consumer."""
+        kind: str = self.facts.get("kind", "internal")
+        return kind
+
+    @kind.setter
+    def kind(self, kind: str) -> None:
+        self.facts["kind"] = kind
+
     # Typed fields
 
     def update(self, **fields: Any) -> None:

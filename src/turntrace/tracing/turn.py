@@ -240,7 +240,7 @@ class Turn(Answer):
         try:
             if error is not None and not self.is_finished:
                 self.error = describe(error)
-            run_exclusive(partial(self._finish, outcome))
+            run_exclusive(self._finish, outcome)
         except Exception as exc:
             self.recorder.guard.fault("turn.finish", exc)
             self._give_up(outcome)
@@ -338,7 +338,7 @@ class Turn(Answer):
             self.recorder.open_turns.pop(self.id, None)
             if not self._end_is_written and (self._has_start or self.is_recorded()):
                 self._end_is_written = True
-                run_exclusive(partial(self._write, FrameKind.END, payload(bare_header(self), ())))
+                run_exclusive(self._write, FrameKind.END, payload(bare_header(self), ()))
         except Exception as exc:
             self.recorder.guard.fault("turn.give_up", exc)
 

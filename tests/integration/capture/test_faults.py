@@ -34,7 +34,7 @@ SHARED = [
     (Completion, "ends_stream"),
     (Exchange, "begin"),
     (Exchange, "trace_headers"),
-    (Exchange, "_piece"),
+    (Exchange, "_followed"),
     (Exchange, "_settle"),
     (Exchange, "_identify"),
     (Exchange, "_finish"),
