@@ -18,6 +18,7 @@ from turntrace.errors import InvalidInput, NotFound, TurntraceError
 from turntrace.jobs import planning
 from turntrace.jobs.compact import compact
 from turntrace.jobs.erase import erase, is_erasure_due, is_scrub_due, scrub_file
+from turntrace.jobs.queues import fill_queues
 from turntrace.jobs.sample import let_go
 from turntrace.jobs.schedule import latest_slot
 from turntrace.keyring import KeyRing
@@ -49,7 +50,10 @@ class Job:
     is_due: Callable[[Database], bool] | None = None  # None: at every slot
 
 
-JOBS: Final = (Job("compact", 60, compact, "Merge the deltas of the roll-ups."),)
+JOBS: Final = (
+    Job("compact", 60, compact, "Merge the deltas of the roll-ups."),
+    Job("queues", 3600, fill_queues, "Put turns of yesterday into the queues that ask for some."),
+)
 
 
 def jobs_of(settings: Settings, keys: KeyRing) -> tuple[Job, ...]:

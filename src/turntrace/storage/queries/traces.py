@@ -45,6 +45,12 @@ def count_traces(c: Connection, filter: TraceFilter = EVERYTHING, *, cap: int = 
     return int(c.execute(select(func.count()).select_from(found)).scalar_one())
 
 
+def list_ids(c: Connection, filter: TraceFilter = EVERYTHING, *, limit: int) -> list[str]:
+    """Ids of the newest matching turns."""
+    statement = narrowed(select(_t.id), on_traces(filter)).order_by(_t.started_at_us.desc(), _t.id.desc())
+    return list(c.execute(statement.limit(limit)).scalars())
+
+
 def find_traces(c: Connection, any_id: str) -> tuple[Trace, ...]:
     """The turns with this turn id or W3C trace id, oldest first, with observations, content and scores."""
     return _complete(c, _headers(c, any_id))
@@ -117,3 +123,11 @@ def by_ids(c: Connection, turn_ids: Sequence[str]) -> dict[str, Trace]:
         return {}
     rows = c.execute(select(tables.trace).where(_t.id.in_(list(turn_ids)))).mappings().all()
     return {trace.id: trace for trace in _complete(c, rows)}
+
+
+def by_headers(c: Connection, turn_ids: Sequence[str]) -> dict[str, Trace]:
+    """These turns as lists show them, by id: previews instead of content, no scores."""
+    if not turn_ids:
+        return {}
+    rows = c.execute(select(tables.trace).where(_t.id.in_(list(turn_ids)))).mappings()
+    return {row["id"]: to_trace(row) for row in rows}
