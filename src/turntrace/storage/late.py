@@ -146,19 +146,19 @@ def apply(
     for item in worked:
         turns[item.trace.id].amend(item)
     changed = [turn for turn in turns.values() if turn.row != before[turn.row["id"]][0] or turn.new or turn.has_content]
-    declared = _declared(connection, rollup, worked, changed)
+    tag_keys = declared(connection, rollup, worked, changed)
     for turn in changed:
         if turn.row["is_final"]:
             old_row, old_observations = before[turn.row["id"]]
-            _count(turn, old_row, old_observations, declared, rollup, sessions)
+            _count(turn, old_row, old_observations, tag_keys, rollup, sessions)
     _store(connection, changed, clean=clean, now_us=now_us)
 
 
 def counted(connection: Connection, worked: Worked, rollup: Rollup) -> tuple[StoredTurn, list[RollupFact]]:
     """A stored turn that `worked` will replace, and the facts it has added to the roll-ups."""
     turn = load(connection, {worked.trace.id}, with_content=set())[worked.trace.id]
-    declared = _declared(connection, rollup, [worked], [turn])
-    return turn, restate.facts_of(turn.row, turn.observations.values(), declared)
+    tag_keys = declared(connection, rollup, [worked], [turn])
+    return turn, restate.facts_of(turn.row, turn.observations.values(), tag_keys)
 
 
 def _with_content(worked: Iterable[Worked]) -> set[str]:
@@ -199,7 +199,7 @@ def _count(
     sessions.add_row(turn.row, 1)
 
 
-def _declared(
+def declared(
     connection: Connection, rollup: Rollup, worked: Iterable[Worked], changed: Iterable[StoredTurn]
 ) -> frozenset[str]:
     """Tag keys that roll-ups are kept by: those that facts of this batch name, or that the roll-ups have rows of."""
