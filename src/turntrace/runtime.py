@@ -13,10 +13,12 @@ import uuid
 import weakref
 from collections.abc import Iterable, Mapping, MutableMapping
 from contextlib import AbstractContextManager
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from turntrace.borders import Borders
 from turntrace.capture.host import set_default_factory
 from turntrace.errors import InvalidInput, SettingsError
 from turntrace.keyring import KeyRing
@@ -193,25 +195,43 @@ class Turntrace:
     def inject(self, headers: MutableMapping[str, str], *, url: str | None = None) -> MutableMapping[str, str]:
         """Add the current trace context to the headers of an outgoing call, and answer the same mapping.
 
-        `traceparent` and `tracestate` always; `baggage` with the session only where `url` is of a host named in
-        `propagate_hosts`.
+        `traceparent` and `tracestate` always; `baggage` (the setting `propagate_keys`) only where `url` is of a host
+        named in `propagate_hosts`.
         """
         try:
-            outgoing.inject(headers, url=url, allows=self._propagates_to)
+            keys = self.settings.propagate_keys
+            outgoing.inject(headers, url=url, allows=self._propagates_to, keys=keys)
         except Exception as error:
             self.recorder.guard.fault("inject", error)
         return headers
 
+    def carrier(self) -> dict[str, str]:
+        """The current turn for a message of the application's own (a queue, a file): what `continue_trace` takes.
+
+        Session, user, feature, experiment and tags are in it; outside any turn it is empty.
+        """
+        try:
+            return outgoing.carrier()
+        except Exception as error:
+            self.recorder.guard.fault("carrier", error)
+            return {}
+
+    @cached_property
+    def borders(self) -> Borders:
+        """Helpers that carry turns through libraries: HTTP clients, queues, MCP, messages, pools."""
+        return Borders(self)
+
     def continue_trace(self, carrier: Mapping[str, str], *, name: str = "continued", **fields: Any) -> Any:
         """A turn that continues the trace context in a carrier (headers of a message), as a context manager.
 
-        The session of the carrier's baggage is taken, too: the carrier is one of the application's own.
+        Session, user, feature, experiment and tags of the carrier's baggage are taken, too, where `fields` does not say
+        otherwise: the carrier is one of the application's own.
         """
         parent = None
         try:
             context = extract_context(carrier)
             parent = context.span_context() if context is not None else None
-            fields.setdefault("session_id", baggage_values(extract_baggage(carrier)).get("session.id"))
+            fields = {**outgoing.fields_of(baggage_values(extract_baggage(carrier))), **fields}
         except Exception as error:
             self.recorder.guard.fault("continue_trace", error)
         return observing.turn(self.recorder, name=name, parent=parent, **fields)

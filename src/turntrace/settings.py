@@ -18,6 +18,13 @@ from turntrace.records.retention import parsed as parsed_retention
 
 PREFIX: Final = "TURNTRACE_"
 _SAMPLE_RATE = re.compile(r"(feature|route|tenant):.+=(0(\.\d+)?|1(\.0+)?)\Z", re.DOTALL)
+NATIONS: Final = frozenset(
+    ("AU", "CA", "DE", "ES", "FI", "IN", "IT", "KR", "NG", "PH", "PL", "SE", "SG", "TH", "TR", "UK", "US", "ZA")
+)
+_RULE = re.compile(
+    r"(?:/[^:]*:)?(?:input|output|received|metadata|feature_flags|tags|parameters|query|documents|input_documents|"
+    r"tool_calls|tool_definitions|retrieval)(?:\.[^=]+)?=(?:keep|withhold|hash)\Z"
+)
 _ENVIRONMENT_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}\Z")
 
 
@@ -89,6 +96,23 @@ class Settings:
     content: str = _choice("redacted", "What is kept of texts.", "redacted", "metadata", "full")
     redaction: str = _choice("patterns", "How texts are redacted before storage.", "patterns", "ner", "off")
     ner_model: str | None = _setting(None, "Import name of the spaCy model that `redaction=ner` uses.")
+    redaction_allow: tuple[str, ...] = _setting((), "Findings that are left as they are (whole, case ignored).")
+    redaction_deny: tuple[str, ...] = _setting((), "Words that are always redacted (whole words, case ignored).")
+    redaction_rules: tuple[str, ...] = _setting(
+        (),
+        "What is done with single fields: `metadata.order=keep`, `metadata.notes=withhold`, `input.account=hash`; a "
+        "route pattern may stand before it: `/internal/*:metadata=keep`. The first that fits counts.",
+    )
+    redaction_tags: str = _choice(
+        "turn",
+        "Within what one value gives one placeholder: in a turn (`<EMAIL_1>`), or everywhere (`<EMAIL_h…>`, a keyed "
+        "hash to correlate by).",
+        "turn",
+        "everywhere",
+    )
+    national_ids: tuple[str, ...] = _setting(
+        (), "Countries whose ids of people are recognised too: AU CA DE ES FI IN IT KR NG PH PL SE SG TH TR UK US ZA."
+    )
     redaction_languages: tuple[str, ...] = _setting(("en",), "Languages of the redaction recognisers.")
     phone_regions: tuple[str, ...] = _setting(("US", "GB", "DE"), "Regions whose phone numbers are recognised.")
     sample_rate: float = _setting(
@@ -163,6 +187,10 @@ class Settings:
     propagate_hosts: tuple[str, ...] = _setting(
         ("private",),
         "Hosts that outgoing `baggage` goes to: names, networks, or `private` (loopback and private networks).",
+    )
+    propagate_keys: tuple[str, ...] = _setting(
+        ("session.id",),
+        "Baggage entries that are sent there: any of session.id, user.id, feature, experiment, tags.",
     )
     response_headers: bool = _setting(True, "Whether answers carry X-Trace-Id and traceresponse.")
     identify: str = _choice("plain", "How user ids are stored.", "plain", "hash", "none")
@@ -434,6 +462,12 @@ def _check(settings: Settings) -> None:
         raise _fail("content", "`full` stores unredacted text and needs redaction=off set by hand as well")
     if settings.encrypt_content and not (settings.secret_key or settings.content_keys):
         raise _fail("encrypt_content", "needs secret_key, alike on every host, or content_keys")
+    unknown = sorted(set(settings.national_ids) - NATIONS)
+    if unknown:
+        raise _fail("national_ids", f"no recogniser for {', '.join(unknown)}; known: {', '.join(sorted(NATIONS))}")
+    for rule in settings.redaction_rules:
+        if not _RULE.match(rule):
+            raise _fail("redaction_rules", f"expected [/route/*:]field[.key]=keep|withhold|hash, got {rule!r}")
     if settings.redaction == "ner" and not settings.ner_model:
         raise _fail("ner_model", "redaction=ner needs the import name of a spaCy model")
     if not 0 <= settings.sample_rate <= 1:

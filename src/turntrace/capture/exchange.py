@@ -10,6 +10,7 @@ from typing import Any, Final
 from turntrace.capture.completion import Completion
 from turntrace.capture.request import Incoming, identity
 from turntrace.capture.rules import CaptureRules
+from turntrace.tracing.baggage import text_to_tags
 from turntrace.tracing.context import Activation, activate, deactivate, host_span, is_suspended
 from turntrace.tracing.failure import describe
 from turntrace.tracing.guard import Guard
@@ -36,6 +37,8 @@ def new_turn(recorder: Recorder, incoming: Incoming, *, source: str, method: str
     )
     if incoming.said:
         _apply_baggage(turn, incoming.said)
+    if incoming.foreign:
+        turn.baggage = incoming.foreign
     return turn
 
 
@@ -43,7 +46,7 @@ def _apply_baggage(turn: Turn, said: Mapping[str, str]) -> None:
     for key, name in _SAID.items():
         if said.get(key):
             setattr(turn, name, said[key])
-    turn.tags = tuple(tag.strip() for tag in said.get("tags", "").split(",") if tag.strip())
+    turn.tags = text_to_tags(said.get("tags"))
 
 
 class Exchange:

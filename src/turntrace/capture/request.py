@@ -7,7 +7,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from turntrace.capture.rules import CaptureRules
-from turntrace.tracing.baggage import SESSION_ID, baggage_values, parse_baggage
+from turntrace.tracing.baggage import FIELDS, SESSION_ID, BaggageEntry, baggage_values, parse_baggage
 from turntrace.tracing.propagation import RemoteContext, read_context
 
 REQUEST_ID: Final = "x-request-id"
@@ -22,6 +22,7 @@ class Incoming:
     session_id: str | None = None
     request_id: str | None = None
     said: dict[str, str] = field(default_factory=dict)
+    foreign: tuple[BaggageEntry, ...] = ()  # other entries, passed on as they came
 
 
 class HeaderNames:
@@ -71,7 +72,9 @@ def read_request(
     if REQUEST_ID in headers:
         incoming.request_id = clean(headers[REQUEST_ID][0])
     if "baggage" in headers and rules.trust.believes_baggage(peer):
-        said = baggage_values(parse_baggage(headers["baggage"]))
+        entries = parse_baggage(headers["baggage"])
+        incoming.foreign = tuple(entry for entry in entries if entry.key not in FIELDS)
+        said = baggage_values(entries)
         incoming.said = {key: value for key, value in said.items() if key in rules.baggage_keys}
     incoming.session_id = _session(rules, headers, query) or clean(incoming.said.pop(SESSION_ID, None))
     return incoming

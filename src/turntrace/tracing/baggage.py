@@ -10,6 +10,14 @@ from turntrace.tracing.propagation import header_values, remove_header
 
 BAGGAGE: Final = "baggage"
 SESSION_ID: Final = "session.id"
+# Entries that say whose turn it is, and the fields of the turn that hold them.
+FIELDS: Final[Mapping[str, str]] = {
+    SESSION_ID: "session_id",
+    "user.id": "user_id",
+    "feature": "feature",
+    "experiment": "experiment",
+    "tags": "tags",
+}
 MAX_MEMBERS: Final = 64
 MAX_BYTES: Final = 8192
 _OWS: Final = " \t"
@@ -109,3 +117,24 @@ def inject_baggage(headers: MutableMapping[str, str], values: Mapping[str, str |
     if text:
         remove_header(headers, BAGGAGE)
         headers[BAGGAGE] = text
+
+
+def withdraw_baggage(headers: MutableMapping[str, str], values: Mapping[str, str | None]) -> None:
+    """Take these entries out again where they have these very values: a redirect may lead to a host that gets none."""
+    present = extract_baggage(headers)
+    kept = [entry for entry in present if values.get(entry.key) != entry.value]
+    if len(kept) < len(present):
+        remove_header(headers, BAGGAGE)
+        if kept:
+            headers[BAGGAGE] = format_baggage(kept)
+
+
+def tags_to_text(tags: Iterable[str]) -> str | None:
+    """Tags as one value, separated by commas; a comma inside a tag is escaped."""
+    return ",".join(tag.replace("%", "%25").replace(",", "%2C") for tag in tags) or None
+
+
+def text_to_tags(text: str | None) -> tuple[str, ...]:
+    """The tags in a value."""
+    parts = (part.strip().replace("%2C", ",").replace("%25", "%") for part in (text or "").split(","))
+    return tuple(part for part in parts if part)

@@ -19,6 +19,7 @@ from opentelemetry.trace import SpanContext, TraceFlags, TraceState
 from turntrace.records.fragment import FrameKind
 from turntrace.tracing import field
 from turntrace.tracing.answer import Answer
+from turntrace.tracing.baggage import BaggageEntry
 from turntrace.tracing.body import BodyText
 from turntrace.tracing.choice import is_chosen
 from turntrace.tracing.context import activate, current_turn, deactivate, is_suspended, suspended
@@ -65,6 +66,7 @@ class Turn(Answer):
         "_late_spans",
         "_lock",
         "_told",
+        "baggage",  # entries of the caller that are passed on as they came; unset where there are none
         "done",
         "ended_ns",
         "is_ai",
@@ -78,6 +80,7 @@ class Turn(Answer):
         "trace_flags",
         "trace_state",
     )
+    baggage: tuple[BaggageEntry, ...]
 
     def __init__(
         self,
