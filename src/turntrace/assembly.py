@@ -117,7 +117,7 @@ def build_redactor(settings: Settings, keys: KeyRing, analyzer: PresidioAnalyzer
     """What takes personal data out; None where the settings ask for none."""
     if settings.redaction == "off":
         return None
-    return TraceRedactor(analyzer or build_analyzer(settings), key=keys.derive(TAG_PURPOSE))
+    return TraceRedactor.of(settings, analyzer or build_analyzer(settings), key=keys.derive(TAG_PURPOSE))
 
 
 def pseudonym(keys: KeyRing) -> Callable[[str], str]:

@@ -143,7 +143,7 @@ class Web:
         with self._redactor_lock:
             if self._redactor is None:
                 key = (self.recorder.keys or KeyRing.from_settings(self.settings, None)).derive(TAG_PURPOSE)
-                self._redactor = TraceRedactor(build_analyzer(self.settings), key=key)
+                self._redactor = TraceRedactor.of(self.settings, build_analyzer(self.settings), key=key)
             return redacted_text(self._redactor, text, scope="comment")
 
 

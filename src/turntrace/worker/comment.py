@@ -14,7 +14,7 @@ _FREE_TEXT: Final = frozenset({"text", "correction"})
 
 def redacted_text(redactor: Redactor, text: str, *, scope: str) -> str:
     """One text, redacted; `scope` is the turn whose placeholders it shares."""
-    return str(redactor.redact([_as_trace(scope, text)])[0].input)
+    return str(redactor.redact([_as_trace(scope, text)])[0].name)
 
 
 def redacted_scores(redactor: Redactor | None, scores: Sequence[Score]) -> tuple[Score, ...]:
@@ -34,4 +34,5 @@ def _redacted(redactor: Redactor, score: Score) -> Score:
 
 
 def _as_trace(scope: str, text: str) -> Trace:
-    return Trace(id=scope, trace_id=scope, span_id="", input=text)
+    # In a field that no rule of the operator is about.
+    return Trace(id=scope, trace_id=scope, span_id="", name=text)

@@ -1,5 +1,6 @@
 """The `Analyzer` of the redactor: screens texts here, asks the analysing process about the rest."""
 
+import re
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -20,7 +21,10 @@ class PresidioAnalyzer:
     """
 
     def __init__(self, order: dict[str, Any], *, seconds: float) -> None:
-        self._has_model = bool(order.get("ner_model"))
+        # What a recogniser of somebody else's looks for, no sign of ours tells.
+        self._asks_always = bool(order.get("ner_model") or order.get("asks_always"))
+        self._asks_digits = bool(order.get("national_ids"))
+        self._denied = _any_of(order.get("denied", ()))
         self._process = AnalyzerProcess(order, seconds=seconds)
 
     @property
@@ -46,12 +50,22 @@ class PresidioAnalyzer:
                 answers[index] = Failure("too long", is_lasting=True)
                 continue
             signs = _signs(text)
-            if signs or self._has_model:
+            if signs or self._asks_always or self._concerns(text):
                 asked.append(index)
                 questions.append((text, signs))
         for index, answer in zip(asked, self._process.ask(questions), strict=True):
             answers[index] = answer
         return answers
+
+    def _concerns(self, text: str) -> bool:
+        """Whether a recogniser of the operator's choice could find something."""
+        if self._asks_digits and any(character.isdigit() for character in text):
+            return True
+        return self._denied is not None and self._denied.search(Folded(text).text) is not None
+
+
+def _any_of(words: Sequence[str]) -> re.Pattern[str] | None:
+    return re.compile("|".join(re.escape(word) for word in words), re.IGNORECASE) if words else None
 
 
 def _signs(text: str) -> int:

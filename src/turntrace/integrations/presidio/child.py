@@ -69,7 +69,7 @@ def _answer(engine: Engine, text: str, signs: int) -> bytes:
         found = Failure("error")
     if isinstance(found, Failure):
         return json.dumps({"failure": found.reason, "lasting": found.is_lasting}).encode()
-    return json.dumps([[item.start, item.end, item.type, item.score] for item in found]).encode()
+    return json.dumps([[item.start, item.end, item.type, item.score, item.source] for item in found]).encode()
 
 
 def _config(values: dict[str, Any]) -> EngineConfig:
@@ -78,6 +78,9 @@ def _config(values: dict[str, Any]) -> EngineConfig:
         phone_regions=tuple(values["phone_regions"]),
         ner_model=values["ner_model"],
         seconds=values["seconds"],
+        national_ids=tuple(values["national_ids"]),
+        denied=tuple(values["denied"]),
+        allowed=tuple(values["allowed"]),
     )
 
 

@@ -25,6 +25,7 @@ from presidio_analyzer.predefined_recognizers import (
     UsSsnRecognizer,
 )
 
+from turntrace.integrations.presidio.chosen import chosen_recognizers
 from turntrace.integrations.presidio.fold import Folded
 from turntrace.integrations.presidio.identity import DriverLicense, identity_recognizers
 from turntrace.integrations.presidio.listed import name_of
@@ -103,6 +104,9 @@ class EngineConfig:
     phone_regions: tuple[str, ...] = ("US", "GB", "DE")
     ner_model: str | None = None
     seconds: float = 2.0  # for one text; past them it counts as not analysed
+    national_ids: tuple[str, ...] = ()  # keys of `NATIONS`
+    denied: tuple[str, ...] = ()  # words that are always redacted
+    allowed: tuple[str, ...] = ()  # findings that are none
 
 
 class PatternTimeout(Exception):
@@ -130,6 +134,7 @@ class Engine:
         self._alarm = _listen()
         self._seconds = config.seconds
         self._deadline = 0.0
+        self._allowed = frozenset(word.casefold() for word in config.allowed)
         self.registry = _registry(config)
         self._recognizers = [(SIGNS.get(name_of(item), Sign.ALL), item) for item in self.registry.recognizers]
         self._plans: dict[tuple[int, int], tuple[EntityRecognizer, ...]] = {}
@@ -149,6 +154,10 @@ class Engine:
             found = self._search(folded.text, signs)
         except (PatternTimeout, TimeoutError):
             return Failure("time limit", is_lasting=True)
+        if self._allowed:
+            found = [
+                item for item in found if folded.text[item.start : item.end].strip().casefold() not in self._allowed
+            ]
         return [folded.restore(entity) for entity in settle(found)]
 
     def _search(self, text: str, signs: int) -> list[Entity]:
@@ -210,7 +219,7 @@ def _surest(
             if score + _CONTEXT_GAIN < THRESHOLD or not _has_support(text, start, end, context):
                 continue
             score = max(score + _CONTEXT_GAIN, THRESHOLD)
-        sure.append(Entity(start, end, result.entity_type, score))
+        sure.append(Entity(start, end, result.entity_type, score, name_of(recognizer)))
     return sure
 
 
@@ -248,6 +257,7 @@ def _registry(config: EngineConfig) -> RecognizerRegistry:
         *web_recognizers(),
         *name_recognizers(),
     ]
+    recognizers += chosen_recognizers(config.national_ids, config.denied)
     if config.ner_model:
         recognizers.append(_model(config.ner_model))
     return RecognizerRegistry(recognizers=recognizers, supported_languages=list(config.languages))

@@ -40,7 +40,7 @@ class Folded:
             return entity
         last = self._origin[entity.end - 1] if entity.end else 0
         following = self._origin[entity.end] if entity.end < len(self._origin) else self._length
-        return Entity(self._origin[entity.start], max(last + 1, following), entity.type, entity.score)
+        return Entity(self._origin[entity.start], max(last + 1, following), entity.type, entity.score, entity.source)
 
 
 def squash(text: str) -> str:

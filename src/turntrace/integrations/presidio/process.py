@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from sys import intern
 from time import monotonic
 from typing import Any, Final
 
@@ -203,4 +204,7 @@ def _frame(text: str, signs: int) -> bytes:
 def _findings(answer: Any) -> list[Entity] | Failure:
     if isinstance(answer, dict):
         return Failure(str(answer["failure"]), is_lasting=bool(answer["lasting"]))
-    return [Entity(int(start), int(end), str(kind), float(score)) for start, end, kind, score in answer]
+    return [
+        Entity(int(start), int(end), intern(kind), float(score), intern(source))
+        for start, end, kind, score, source in answer
+    ]

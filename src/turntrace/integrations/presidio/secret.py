@@ -58,7 +58,7 @@ _ANNOUNCER: Final = (
 )
 _PIN: Final = r"(?<![A-Za-z])(?:pin(?:[ -]?(?:code|number))?|otp|one[ -]time (?:code|password|passcode)|cvv2?|cvc2?|security code|verification code|2fa code|access code)"  # noqa: E501
 _QUOTES: Final = "\"'‘’“”`"
-_SIGHTED: Final = regex.compile(r"<[A-Z][A-Z0-9_]*_k[0-9a-f]{8}>|\[redact|\*{3,}\Z|\$\{|\{\{|%\(")
+_SIGHTED: Final = regex.compile(r"<[A-Z][A-Z0-9_]*_(?:k[0-9a-f]{8}|h[0-9a-f]{16})>|\[redact|\*{3,}\Z|\$\{|\{\{|%\(")
 
 
 def secret_recognizers() -> list[EntityRecognizer]:

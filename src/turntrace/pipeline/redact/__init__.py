@@ -5,6 +5,18 @@
 
 from turntrace.pipeline.redact.analysis import Analyzer, Entity, Failure, settle
 from turntrace.pipeline.redact.redactor import TraceRedactor, marker
+from turntrace.pipeline.redact.rule import Rule
 from turntrace.pipeline.redact.tag import Tagger, label, number_tags
 
-__all__ = ["Analyzer", "Entity", "Failure", "Tagger", "TraceRedactor", "label", "marker", "number_tags", "settle"]
+__all__ = [
+    "Analyzer",
+    "Entity",
+    "Failure",
+    "Rule",
+    "Tagger",
+    "TraceRedactor",
+    "label",
+    "marker",
+    "number_tags",
+    "settle",
+]

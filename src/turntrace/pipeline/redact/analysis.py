@@ -7,12 +7,16 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Entity:
-    """One finding: `text[start:end]` is personal data of kind `type` (Presidio's names), sure by `score` (0..1)."""
+    """One finding: `text[start:end]` is personal data of kind `type` (Presidio's names), sure by `score` (0..1).
+
+    `source` names the recogniser that found it.
+    """
 
     start: int
     end: int
     type: str
     score: float = 1.0
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,5 +56,5 @@ def settle(entities: Iterable[Entity]) -> tuple[Entity, ...]:
             continue
         extent, best = settled[-1]
         best = max(best, entity, key=lambda item: (item.score, item.end - item.start))
-        settled[-1] = (Entity(extent.start, max(extent.end, entity.end), best.type, best.score), best)
-    return tuple(Entity(extent.start, extent.end, best.type, best.score) for extent, best in settled)
+        settled[-1] = (Entity(extent.start, max(extent.end, entity.end), best.type, best.score, best.source), best)
+    return tuple(Entity(extent.start, extent.end, best.type, best.score, best.source) for extent, best in settled)

@@ -4,15 +4,18 @@ import re
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 from turntrace.pipeline.redact.analysis import Analyzer, Entity, Failure, settle
 from turntrace.pipeline.redact.memory import Known, Memory
+from turntrace.pipeline.redact.rule import Rule, ruled
 from turntrace.pipeline.redact.stream import Replacement, Stream, is_stream
 from turntrace.pipeline.redact.tag import Tagger
 from turntrace.pipeline.redact.walk import TooDeep, walk
 from turntrace.records.observation import ErrorInfo, PromptLink
 from turntrace.records.trace import Trace
+from turntrace.settings import Settings
 
 # Fields that hold text of people. Ids, models, roles, enums and times are not among them.
 TRACE_FIELDS: Final = (
@@ -23,7 +26,9 @@ OBSERVATION_FIELDS: Final = (
     "name", "status_message", "error", "tags", "prompt", "parameters", "input", "output", "tool_calls",
     "tool_definitions", "query", "retrieval", "documents", "input_documents", "metadata",
 )  # fmt: skip
-_SETTLED: Final = re.compile(r"(?:<[A-Z][A-Z0-9_]*_k[0-9a-f]{8}>|\[redaction failed: [a-z0-9 ]+\]|\*+)\Z")
+_SETTLED: Final = re.compile(
+    r"(?:<[A-Z][A-Z0-9_]*_(?:k[0-9a-f]{8}|h[0-9a-f]{16})>|\[redaction failed: [a-z0-9 ]+\]|\*+)\Z"
+)
 _NEEDS_DIGIT: Final = frozenset(
     {"PHONE_NUMBER", "BANK_ACCOUNT", "IBAN_CODE", "CREDIT_CARD", "US_SSN", "PASSPORT_NUMBER", "DATE_OF_BIRTH"}
 )
@@ -44,13 +49,31 @@ class TraceRedactor:
         analyzer: finds personal data; None (setting `redaction=off`) leaves every trace as it is.
         key: secret of this application (`keyring.derive`), so that placeholders of one turn agree wherever and
             whenever its parts are worked on; without it they agree within this process only.
+        rules: of the operator, for single fields.
+        tags_everywhere: one value gives one placeholder in all traces, to correlate by.
         capacity: texts whose findings are remembered (offsets under keyed hashes, never text).
     """
 
-    def __init__(self, analyzer: Analyzer | None, *, key: bytes | None = None, capacity: int = 50_000) -> None:
+    def __init__(
+        self,
+        analyzer: Analyzer | None,
+        *,
+        key: bytes | None = None,
+        rules: Sequence[Rule] = (),
+        tags_everywhere: bool = False,
+        capacity: int = 50_000,
+    ) -> None:
         self._analyzer = analyzer
         self._key = key or secrets.token_bytes(32)
+        self._rules = tuple(rules)
+        self._tags_everywhere = tags_everywhere
         self._memory = Memory(capacity)
+
+    @classmethod
+    def of(cls, settings: Settings, analyzer: Analyzer | None, *, key: bytes) -> "TraceRedactor":
+        """The redactor that the settings ask for."""
+        rules = [Rule.of(text) for text in settings.redaction_rules]
+        return cls(analyzer, key=key, rules=rules, tags_everywhere=settings.redaction_tags == "everywhere")
 
     def redact(self, traces: Sequence[Trace]) -> list[Trace]:
         """The traces in their order, personal data replaced by placeholders; `redaction_failed` counts texts withheld.
@@ -59,6 +82,8 @@ class TraceRedactor:
         """
         if self._analyzer is None:
             return list(traces)
+        if self._rules:
+            traces = [ruled(trace, self._rules, partial(self._tagger(trace).tag, "VALUE")) for trace in traces]
         texts: dict[str, None] = {}
         collected = [_collect(trace, texts) for trace in traces]
         findings = self._find(texts)
@@ -98,8 +123,11 @@ class TraceRedactor:
         middle = len(texts) // 2  # one bad text must not withhold the others of its batch
         return self._analyze(texts[:middle]) + self._analyze(texts[middle:])
 
+    def _tagger(self, trace: Trace) -> Tagger:
+        return Tagger(self._key, trace.id, is_everywhere=self._tags_everywhere)
+
     def _rewrite(self, trace: Trace, findings: Findings) -> Trace:
-        replacer = _Replacer(findings, Tagger(self._key, trace.id))
+        replacer = _Replacer(findings, self._tagger(trace))
         observations = tuple(_changed(item, OBSERVATION_FIELDS, replacer) for item in trace.observations)
         redacted: Trace = _changed(trace, TRACE_FIELDS, replacer)
         return replace(redacted, observations=observations, redaction_failed=trace.redaction_failed + replacer.failed)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Any, Final
 
+_EVERYWHERE: Final = "everywhere"
 _STORED: Final = re.compile(r"<([A-Z][A-Z0-9_]{0,39})_k[0-9a-f]{8}>")
 _SHORT: Final = {
     "EMAIL_ADDRESS": "EMAIL",
@@ -30,20 +31,25 @@ class Tagger:
 
     The value cannot be computed from the placeholder without the key, and the same value gives different placeholders
     in different scopes.
+
+    Args:
+        is_everywhere: one value gives one placeholder in every scope, a longer one that is shown as it is.
     """
 
-    __slots__ = ("_key", "_scope")
+    __slots__ = ("_is_everywhere", "_key", "_scope")
 
-    def __init__(self, key: bytes, scope: str) -> None:
+    def __init__(self, key: bytes, scope: str, *, is_everywhere: bool = False) -> None:
         self._key = key[:64]
-        self._scope = scope
+        self._scope = _EVERYWHERE if is_everywhere else scope
+        self._is_everywhere = is_everywhere
 
     def tag(self, entity_type: str, value: str) -> str:
         """The stored placeholder of `value`."""
         name = label(entity_type)
         written = f"{self._scope}\0{name}\0{_canonical(name, value)}"
-        digest = blake2b(written.encode("utf-8", "surrogatepass"), key=self._key, digest_size=4).hexdigest()
-        return f"<{name}_k{digest}>"
+        size, mark = (8, "h") if self._is_everywhere else (4, "k")
+        digest = blake2b(written.encode("utf-8", "surrogatepass"), key=self._key, digest_size=size).hexdigest()
+        return f"<{name}_{mark}{digest}>"
 
 
 def _canonical(name: str, value: str) -> str:

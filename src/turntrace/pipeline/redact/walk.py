@@ -24,6 +24,12 @@ _PLAIN_KEY: Final = re.compile(r"[A-Za-z_$@.-][A-Za-z_$.-]{0,63}\Z")
 _MEDIA_TYPE: Final = re.compile(r"[\w.+-]{1,40}/[\w.+-]{1,80}\Z")
 
 
+class Kept(str):
+    """A text that a rule of the operator keeps as it is."""
+
+    __slots__ = ()
+
+
 class TooDeep(ValueError):
     """The structure is nested too deeply to be walked."""
 
@@ -126,6 +132,8 @@ def _digits(value: int) -> str:
 
 
 def _text(text: str, visitor: Visitor, key: str, depth: int, media_type: str | None) -> str:
+    if type(text) is Kept:
+        return text
     entity_type, prefix = told_by(key) if key else _NOTHING
     if entity_type:
         return visitor.known(text, entity_type) if text.strip() else text
