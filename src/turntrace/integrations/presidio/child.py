@@ -78,9 +78,9 @@ def _config(values: dict[str, Any]) -> EngineConfig:
         phone_regions=tuple(values["phone_regions"]),
         ner_model=values["ner_model"],
         seconds=values["seconds"],
-        national_ids=tuple(values["national_ids"]),
-        denied=tuple(values["denied"]),
-        allowed=tuple(values["allowed"]),
+        national_ids=tuple(values.get("national_ids", ())),
+        denied=tuple(values.get("denied", ())),
+        allowed=tuple(values.get("allowed", ())),
     )
 
 
