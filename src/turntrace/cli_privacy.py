@@ -45,7 +45,7 @@ def add(parent: Any, leaf: Leaf, settings: OpenSettings, database: OpenDatabase)
 
 
 def _erase(words: argparse.Namespace, settings: Settings, database: Database) -> int:
-    tool = privacy.Privacy(database, keys_of(settings))
+    tool = privacy.Privacy(database, keys_of(settings), archive_dir=settings.archive_dir)
     if words.verify:
         return _verify(words, tool)
     receipt = tool.receipt(words.receipt) if words.receipt else _carried_out(words, tool)

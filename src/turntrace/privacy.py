@@ -32,8 +32,8 @@ class Privacy:
     - `actor`: who asks, for the audit log.
     """
 
-    def __init__(self, database: Database, keys: KeyRing) -> None:
-        self._database, self._keys = database, keys
+    def __init__(self, database: Database, keys: KeyRing, *, archive_dir: str | None = None) -> None:
+        self._database, self._keys, self._archive_dir = database, keys, archive_dir
 
     def erase_subject(
         self,
@@ -133,7 +133,13 @@ class Privacy:
         if connection is not None:
             return job.erase_online(_shared(connection), target, actor=actor, suppress=suppress)
         return job.erase_at_once(
-            self._database, target, self._keys, actor=actor, suppress=suppress, seconds=timeout_seconds
+            self._database,
+            target,
+            self._keys,
+            actor=actor,
+            suppress=suppress,
+            seconds=timeout_seconds,
+            archive_dir=self._archive_dir,
         )
 
     def _dry(self, target: Target, connection: Any, suppress: bool) -> Receipt:
@@ -145,7 +151,8 @@ class Privacy:
 
 def build(settings: Settings, keys: KeyRing | None, engine: Any = None) -> Privacy:
     """Erasure and access over the database of these settings."""
-    return Privacy(open_database(settings, engine), keys or KeyRing.from_settings(settings, None))
+    ring = keys or KeyRing.from_settings(settings, None)
+    return Privacy(open_database(settings, engine), ring, archive_dir=settings.archive_dir)
 
 
 def _shared(connection: Any) -> Connection:

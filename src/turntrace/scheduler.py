@@ -19,6 +19,7 @@ from turntrace.jobs import planning
 from turntrace.jobs.compact import compact
 from turntrace.jobs.erase import erase, is_erasure_due, is_scrub_due, scrub_file
 from turntrace.jobs.queues import fill_queues
+from turntrace.jobs.retain import retain
 from turntrace.jobs.sample import let_go
 from turntrace.jobs.schedule import latest_slot
 from turntrace.keyring import KeyRing
@@ -58,6 +59,9 @@ JOBS: Final = (
 
 def jobs_of(settings: Settings, keys: KeyRing) -> tuple[Job, ...]:
     """Every job, those that need settings or keys included."""
+    archive_dir = settings.archive_dir
+    finish = partial(erase, keys=keys, archive_dir=archive_dir)
+    forget = partial(retain, rules=settings.retention_rules(), archive_dir=archive_dir)
     return (
         *JOBS,
         Job(
@@ -66,8 +70,9 @@ def jobs_of(settings: Settings, keys: KeyRing) -> tuple[Job, ...]:
             partial(let_go, hold_hours=settings.sample_hold_hours),
             "Let go of the turns that sampling left out and nobody has scored.",
         ),
-        Job("erase", 5, partial(erase, keys=keys), "Finish the erasures that were asked for.", is_erasure_due),
+        Job("erase", 5, finish, "Finish the erasures that were asked for.", is_erasure_due),
         Job("scrub", 60, partial(scrub_file, keys=keys), "Take erased bytes out of our SQLite file.", is_scrub_due),
+        Job("retain", 300, forget, "Delete texts and turns that are past their time."),
     )
 
 

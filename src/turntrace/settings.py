@@ -460,6 +460,8 @@ def _check(settings: Settings) -> None:
         raise _fail("secret_key", "each key needs 32 characters or more")
     if settings.content == "full" and settings.redaction != "off":
         raise _fail("content", "`full` stores unredacted text and needs redaction=off set by hand as well")
+    if settings.encrypt_content and settings.archive_dir:
+        raise _fail("archive_dir", "archived turns are not encrypted: it cannot be used with encrypt_content")
     if settings.encrypt_content and not (settings.secret_key or settings.content_keys):
         raise _fail("encrypt_content", "needs secret_key, alike on every host, or content_keys")
     unknown = sorted(set(settings.national_ids) - NATIONS)

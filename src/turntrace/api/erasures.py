@@ -42,7 +42,13 @@ async def carry_out(call: Call, target: Target, *, suppress: bool = False) -> An
     if call.values.get("dry_run") == "true":
         return _answer(await call.read(erase.rehearse, target, suppress=suppress))
     found = await call.run(
-        erase.erase_at_once, call.context.database, target, keys_of(call), actor=actor(call), suppress=suppress
+        erase.erase_at_once,
+        call.context.database,
+        target,
+        keys_of(call),
+        actor=actor(call),
+        suppress=suppress,
+        archive_dir=call.context.settings.archive_dir,
     )
     return _answer(found)
 

@@ -8,11 +8,13 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 from sqlalchemy import Connection
 
 from turntrace.failpoint import reach
+from turntrace.jobs.archive import Archive
 from turntrace.keyring import KeyRing
 from turntrace.records.erasure import Receipt, Target
 from turntrace.storage import audit, belonging, receipts, tombstones
@@ -59,10 +61,15 @@ def erase_at_once(
     actor: str,
     suppress: bool = False,
     seconds: float = REQUEST_SECONDS,
+    archive_dir: str | None = None,
 ) -> Receipt:
-    """Erase a target; the receipt is unfinished when it took longer than `seconds`: then the timer goes on."""
+    """Erase a target; the receipt is unfinished when it took longer than `seconds`: then the timer goes on.
+
+    Args:
+        archive_dir: where retention has archived turns.
+    """
     asked = database.transact(ask, target, actor=actor, suppress=suppress)
-    receipt = work_off(database, asked.id, keys, deadline=time.monotonic() + seconds)
+    receipt = work_off(database, asked.id, keys, deadline=time.monotonic() + seconds, archive_dir=archive_dir)
     clean_up(database, [receipt], keys, most_bytes=int(min(seconds * SCRUBBED_A_SECOND, 1 << 62)))
     with database.read() as connection:
         return receipts.get(connection, asked.id)
@@ -92,7 +99,9 @@ def rehearse(connection: Connection, target: Target, *, suppress: bool = False) 
     return Receipt(id=None, kind=target.kind, status="done", is_dry_run=True, counts=counts, requested_at_us=at_us)
 
 
-def erase(database: Database, *, keys: KeyRing, seconds: float = 50.0) -> Mapping[str, int]:
+def erase(
+    database: Database, *, keys: KeyRing, archive_dir: str | None = None, seconds: float = 50.0
+) -> Mapping[str, int]:
     """Finish what was asked for and is not finished. Safe to stop anywhere.
 
     Returns:
@@ -101,7 +110,7 @@ def erase(database: Database, *, keys: KeyRing, seconds: float = 50.0) -> Mappin
     deadline = time.monotonic() + seconds
     with database.read() as connection:
         waiting = receipts.unfinished(connection)
-    found = [work_off(database, erasure_id, keys, deadline=deadline) for erasure_id in waiting]
+    found = [work_off(database, erasure_id, keys, deadline=deadline, archive_dir=archive_dir) for erasure_id in waiting]
     clean_up(database, found, keys, most_bytes=20 * SCRUBBED_A_SECOND)
     done = sum(receipt.is_finished for receipt in found)
     return {"finished": done, "left": len(found) - done}
@@ -133,16 +142,32 @@ def is_scrub_due(database: Database) -> bool:
         return bool(receipts.unfinished(connection, SCRUBBING))
 
 
-def work_off(database: Database, erasure_id: str, keys: KeyRing, *, deadline: float) -> Receipt:
+def work_off(
+    database: Database, erasure_id: str, keys: KeyRing, *, deadline: float, archive_dir: str | None = None
+) -> Receipt:
     """Go on with an erasure until it is finished, or the deadline (monotonic) has passed."""
     for _ in range(PASSES):
         if not _delete(database, erasure_id, deadline):
             break
+        if archive_dir is not None:
+            _forget_archived(database, erasure_id, Archive(Path(archive_dir)))
         reach("erase.before_verify")
         if database.transact(_verify, erasure_id, keys, _physical(database)):
             break
     with database.read() as connection:
         return receipts.get(connection, erasure_id)
+
+
+def _forget_archived(database: Database, erasure_id: str, archive: Archive) -> None:
+    erasure = database.transact(receipts.hold, erasure_id)
+    if erasure is not None and (gone := archive.forget(erasure.target)):
+        database.transact(_count_archived, erasure_id, gone)
+
+
+def _count_archived(connection: Connection, erasure_id: str, gone: int) -> None:
+    erasure = receipts.hold(connection, erasure_id)
+    if erasure is not None:
+        receipts.progress(connection, erasure, {"archive": gone}, now_us=now_us())
 
 
 def clean_up(database: Database, waiting: Sequence[Receipt], keys: KeyRing, *, most_bytes: int | None = None) -> None:

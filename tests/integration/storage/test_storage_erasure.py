@@ -3,12 +3,14 @@
 import os
 import threading
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import stored as s
 from sqlalchemy import create_engine, insert
 
+from turntrace.jobs import archive
 from turntrace.jobs import erase as job
 from turntrace.keyring import KeyRing
 from turntrace.records.erasure import Receipt, Target
@@ -233,6 +235,16 @@ def test_an_erasure_that_was_broken_off_goes_on_where_it_stood(database: Databas
         receipt = receipts.get(connection, first.id)
     assert receipt.counts["trace"] == 29
     assert s.rows(database, "trace") == s.rows(database, "session") == []
+
+
+def test_what_retention_has_archived_goes_too(database: Database, tmp_path: Path) -> None:
+    kept = archive.Archive(tmp_path)
+    kept.write("content", [of(1, "anna"), of(2, "bob")], at_us=s.NOW)
+    receipt = erase(database, archive_dir=str(tmp_path))
+    assert receipt.counts == {"archive": 1}
+    (path,) = kept.files()
+    assert b"anna" not in path.read_bytes()
+    assert b"bob" in path.read_bytes()
 
 
 def test_erasing_again_finds_nothing(filled: Database) -> None:

@@ -1,0 +1,193 @@
+"""What retention deletes, a few rows in one transaction: contents of turns, whole turns, and sums past their time.
+
+Where a walk over the turns stands is a row of the setting table, written with what was deleted: it goes on there. A
+day later it begins anew, for turns that came in since with an old start.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, Table, and_, delete, exists, or_, select, tuple_, update
+
+from turntrace.storage import bulk, switches, tables, tombstones
+from turntrace.storage.belonging import TURN_TABLES, short
+
+DAY_US: Final = 86_400 * 1_000_000
+PINNED: Final = "pinned"  # a tag that says: keep this turn longer
+_CONTENT, _NUMBERS = "content", "numbers"
+_BEGIN: Final = (0, "")
+
+_t, _o, _c, _s = tables.trace.c, tables.observation.c, tables.content.c, tables.score.c
+_r, _h, _stone = tables.rollup.c, tables.histogram.c, tables.tombstone.c
+# Datasets are made by people, to last: what became of a turn in them goes with its subject, not with its age.
+_CURATED: Final = frozenset({tables.dataset_item, tables.run_item})
+_GOING: Final = tuple(table for table in TURN_TABLES if table not in _CURATED)
+_DIMENSIONS: Final = ("", "user", "session", "route", "release", "experiment", "prompt", "tag")
+_GRAINS: Final = ("hour", "day")
+_METRICS: Final = ("duration", "ttft", "call_duration", "call_ttft")
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """Turns of one age, from the oldest on: those of `environment` (None: of all but `others`), unless spared.
+
+    `kind` says what goes: `content`, or `numbers` (the whole turn).
+    """
+
+    kind: str
+    environment: str | None
+    others: tuple[str, ...]
+    days: int
+    spared: frozenset[str]  # flags: error, annotated, pinned
+
+    @property
+    def name(self) -> str:
+        """Of the setting that says where it stands."""
+        return f"retain:{self.kind}:{self.environment or '*'}:{self.days}"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Some turns of a walk: those that go, and where the next ones begin."""
+
+    turn_ids: tuple[str, ...]
+    position: tuple[int, str]
+    is_last: bool
+
+
+def position(connection: Connection, walk: Walk, now_us: int) -> tuple[int, str]:
+    """Where a walk stands: start and id of the last turn that was looked at."""
+    text = switches.get(connection, walk.name)
+    day, at_us, turn_id = json.loads(text) if text else (None, *_BEGIN)
+    return (at_us, turn_id) if day == now_us // DAY_US else _BEGIN
+
+
+def keep_position(connection: Connection, walk: Walk, reached: tuple[int, str], now_us: int) -> None:
+    """Write down where a walk stands."""
+    switches.put(connection, walk.name, json.dumps([now_us // DAY_US, *reached]), now_us=now_us)
+
+
+def look(connection: Connection, walk: Walk, after: tuple[int, str], now_us: int, limit: int) -> Found:
+    """The next turns of a walk; never more than `limit` rows are looked at."""
+    wanted = [_t.started_at_us < now_us - walk.days * DAY_US, _after(after)]
+    if walk.environment is not None:
+        wanted.append(_t.environment == walk.environment)
+    elif walk.others:
+        wanted.append(_t.environment.not_in(walk.others))
+    columns = (_t.id, _t.started_at_us, _t.status, _t.tags, _has_texts().label("has_texts"))
+    statement = select(*columns).where(*wanted).order_by(_t.started_at_us, _t.id).limit(limit)
+    rows = connection.execute(statement).all()
+    due = [row for row in rows if row.has_texts or walk.kind == _NUMBERS]
+    spared = _spared(connection, due, walk.spared)
+    reached = (int(rows[-1].started_at_us), str(rows[-1].id)) if rows else after
+    return Found(tuple(row.id for row in due if row.id not in spared), reached, len(rows) < limit)
+
+
+def _after(place: tuple[int, str]) -> ColumnElement[bool]:
+    at_us, turn_id = place
+    # Both parts: only the first of them is one that an index is entered by.
+    return and_(_t.started_at_us >= at_us, or_(_t.started_at_us > at_us, _t.id > turn_id))
+
+
+def _has_texts() -> ColumnElement[bool]:
+    texts = (_t.input_preview, _t.output_preview, _t.error_message)
+    return or_(*(text.is_not(None) for text in texts), exists().where(_c.turn_id == _t.id))
+
+
+def _spared(connection: Connection, rows: Sequence[Any], flags: frozenset[str]) -> set[str]:
+    found = set()
+    if "error" in flags:
+        found |= {row.id for row in rows if row.status == "error"}
+    if "pinned" in flags:
+        found |= {row.id for row in rows if row.tags and PINNED in json.loads(row.tags)}
+    ids = [row.id for row in rows if row.id not in found]
+    if "annotated" in flags and ids:
+        scored = select(_s.turn_id).where(_s.turn_id.in_(ids), _s.source == "human")
+        remarked = select(tables.comment.c.turn_id).where(tables.comment.c.turn_id.in_(ids))
+        found |= {row[0] for statement in (scored, remarked) for row in connection.execute(statement)}
+    return found
+
+
+def drop(connection: Connection, walk: Walk, turn_ids: Sequence[str]) -> Mapping[str, int]:
+    """Delete what the walk is about, of these turns; answers rows by table."""
+    if not turn_ids:
+        return {}
+    return _drop_contents(connection, turn_ids) if walk.kind == _CONTENT else _drop_turns(connection, turn_ids)
+
+
+def _drop_contents(connection: Connection, turn_ids: Sequence[str]) -> Mapping[str, int]:
+    """Texts go; numbers, names and judgements stay."""
+    deleted = bulk.delete_keys(connection, tables.content, "turn_id", turn_ids)
+    bulk.delete_keys(connection, tables.received, "turn_id", turn_ids)
+    blank = {"input_preview": None, "output_preview": None, "error_message": None}
+    connection.execute(update(tables.trace).where(_t.id.in_(turn_ids)).values(blank))
+    said = and_(_o.turn_id.in_(turn_ids), or_(_o.status_message.is_not(None), _o.error_message.is_not(None)))
+    connection.execute(update(tables.observation).where(said).values(status_message=None, error_message=None))
+    written = and_(_s.turn_id.in_(turn_ids), or_(_s.comment.is_not(None), _s.details.is_not(None)))
+    connection.execute(update(tables.score).where(written).values(comment=None, details=None))
+    texts = and_(_s.turn_id.in_(turn_ids), _s.data_type.in_(("text", "correction")))
+    connection.execute(update(tables.score).where(texts).values(text=None))
+    return {"content": deleted}
+
+
+def _drop_turns(connection: Connection, turn_ids: Sequence[str]) -> Mapping[str, int]:
+    counts: Counter[str] = Counter()
+    for table in _GOING:
+        counts[short(table)] += bulk.delete_keys(connection, table, "turn_id", turn_ids)
+    counts["trace"] += bulk.delete_keys(connection, tables.trace, "id", turn_ids)
+    return {name: number for name, number in counts.items() if number}
+
+
+# --- what has a time of its own --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Aged:
+    """Rows of a table that are past their time."""
+
+    table: Table
+    condition: ColumnElement[bool]
+
+    @property
+    def name(self) -> str:
+        """The table's, without our prefix."""
+        return short(self.table)
+
+
+def aged(before_us: int) -> Iterator[Aged]:
+    """What is past its time, a condition that an index answers at a time."""
+    return (Aged(table, condition) for table, condition in _aged(before_us))
+
+
+def _aged(before_us: int) -> Iterator[tuple[Table, ColumnElement[bool]]]:
+    yield tables.session, tables.session.c.last_at_us < before_us
+    yield tables.sampled, tables.sampled.c.at_us < before_us
+    yield tables.score, and_(_s.created_at_us < before_us, _s.turn_id.is_(None))
+    yield tables.alert, and_(tables.alert.c.opened_at_us < before_us, tables.alert.c.status == "resolved")
+    yield tables.spending, tables.spending.c.period_at_us < before_us
+    for is_compacted in (True, False):
+        for grain in _GRAINS:
+            place = (_r.grain == grain, _r.is_compacted == is_compacted, _r.at_us < before_us)
+            for dimension in _DIMENSIONS:
+                yield tables.rollup, and_(_r.dimension == dimension, *place)
+            of_time = (_h.grain == grain, _h.is_compacted == is_compacted, _h.at_us < before_us)
+            for metric in _METRICS:
+                yield tables.histogram, and_(_h.metric == metric, *of_time)
+    ends = or_(_stone.until_us.is_not(None), _stone.kind.in_((tombstones.TURN, tombstones.TRACE)))
+    yield tables.tombstone, and_(_stone.created_at_us < before_us, ends)
+
+
+def prune(connection: Connection, found: Aged, limit: int) -> int:
+    """Delete some rows; answers how many."""
+    table = found.table
+    key = list(table.primary_key.columns)
+    rows = connection.execute(select(*key).where(found.condition).limit(limit)).all()
+    if not rows:
+        return 0
+    if len(key) == 1:
+        return bulk.delete_keys(connection, table, key[0].name, [row[0] for row in rows])
+    wanted = tuple_(*key).in_([tuple(row) for row in rows])
+    return int(connection.execute(delete(table).where(wanted)).rowcount)

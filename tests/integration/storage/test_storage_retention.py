@@ -1,0 +1,181 @@
+"""Retention: texts and turns past their time go, in their order, and nothing else does."""
+
+import gzip
+import json
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import stored as s
+
+from turntrace.jobs import archive, retain
+from turntrace.records.erasure import Target
+from turntrace.records.retention import parsed
+from turntrace.records.score import Score
+from turntrace.storage import meter, retention, rollups
+from turntrace.storage.database import Database
+from turntrace.storage.queries import traces
+
+DAY = retention.DAY_US
+NOW = s.T0 + 500 * DAY
+ANNA = Target(kind="subject", user_ids=("anna",))
+DEFAULT = parsed("content=30,numbers=400")
+
+
+def aged(number: int, days: float, **changes: Any) -> Any:
+    """A turn of so many days ago."""
+    found = s.trace(number, session_id=f"s{number}", **changes)
+    began = NOW - int(days * DAY)
+    steps = tuple(replace(step, started_at_us=began) for step in found.observations)
+    return replace(found, started_at_us=began, observations=steps)
+
+
+def run(database: Database, rules: Any = DEFAULT, **options: Any) -> Counter[str]:
+    return Counter(retain.retain(database, rules=rules, wall=lambda: NOW, **options))
+
+
+def ids(database: Database, name: str, column: str = "turn_id") -> list[str]:
+    return [row[column] for row in s.rows(database, name)]
+
+
+def test_texts_go_after_a_month_and_turns_after_400_days(database: Database) -> None:
+    old, middle, young = aged(1, 401), aged(2, 31), aged(3, 29)
+    s.write(database, *(s.end(turn) for turn in (old, middle, young)))
+    fields = {"name": "n", "data_type": "text", "source": "user", "value": "good", "comment": "hm", "created_at_us": 1}
+    s.write(database, scores=tuple(Score(id=f"x{n}", turn_id=s.turn_id(n), **fields) for n in (1, 2, 3)))
+    before = s.summed(database)
+    done = run(database)
+    assert sorted(ids(database, "trace", "id")) == [s.turn_id(2), s.turn_id(3)]
+    assert ids(database, "content") == [s.turn_id(3)]
+    assert {row["turn_id"]: (row["comment"], row["text"]) for row in s.rows(database, "score")} == {
+        s.turn_id(2): (None, None),
+        s.turn_id(3): ("hm", "good"),
+    }
+    previews = {row["id"]: row["input_preview"] for row in s.rows(database, "trace")}
+    assert previews == {s.turn_id(2): None, s.turn_id(3): "Where is my kettle?"}
+    assert (done["trace"], done["content"], done["observation"], done["left"]) == (1, 2, 2, 0)
+    with database.read() as connection:
+        (left,) = traces.find_traces(connection, s.turn_id(2))
+    assert left.cost_total_nano == middle.cost_total_nano
+    assert left.usage is not None
+    assert sum(sums[0] for key, sums in s.summed(database).items() if key[2] == "user") == 2
+    assert len(s.summed(database)) < len(before)
+    assert set(ids(database, "session", "session_id")) == {"s2", "s3"}
+    assert run(database) == {"left": 0}
+
+
+def test_rules_by_environment_and_flag(database: Database) -> None:
+    rules = parsed("content=30,content@staging=5,content+error=60,content+annotated=90,content+pinned=120")
+    turns = {
+        1: aged(1, 10, environment="staging"),
+        2: aged(2, 10),
+        3: aged(3, 50, status="error"),
+        4: aged(4, 70, status="error"),
+        5: aged(5, 70),
+        6: aged(6, 110, tags=("pinned",)),
+        7: aged(7, 130, tags=("pinned",)),
+        8: aged(8, 10, environment="staging", status="error"),
+        9: aged(9, 95),
+    }
+    s.write(database, *(s.end(turn) for turn in turns.values()))
+    human = {"name": "n", "data_type": "boolean", "source": "human", "value": True, "created_at_us": 1}
+    s.write(database, scores=tuple(Score(id=f"x{n}", turn_id=s.turn_id(n), **human) for n in (5, 9)))
+    run(database, rules)
+    assert sorted(ids(database, "content")) == [s.turn_id(n) for n in (2, 3, 5, 6, 8)]
+    assert len(s.rows(database, "trace")) == 9
+
+
+def test_roll_ups_and_histograms_go_with_their_time(database: Database) -> None:
+    s.write(database, s.end(aged(1, 401)), s.end(aged(2, 3)))
+    rollups.compact(database)
+    run(database)
+    days = {key[1] for key in s.summed(database) if key[0] != "minute"}
+    assert min(days) >= NOW - 401 * DAY
+    assert {key[1] for key in s.histogram(database)} <= days
+
+
+def test_a_run_that_was_too_short_is_gone_on_with(database: Database) -> None:
+    s.write(database, *(s.end(aged(n, 31)) for n in range(1, 60)))
+    first = run(database, seconds=0)
+    assert first["left"] == 1
+    total = Counter(first)
+    while total["left"]:
+        total["left"] = 0
+        total.update(run(database, seconds=0.05))
+    assert total["content"] == 59
+    assert s.rows(database, "content") == []
+
+
+def test_turns_are_archived_before_they_go(database: Database, tmp_path: Path) -> None:
+    home = tmp_path / "archive"
+    s.write(database, s.end(aged(1, 401)), s.end(aged(2, 31)), s.end(aged(3, 1)))
+    done = run(database, archive_dir=str(home))
+    assert done["archived"] == 2
+    (whole, texts) = sorted(home.iterdir(), reverse=True)
+    assert [path.name.split("-")[0] for path in (whole, texts)] == ["numbers", "content"]
+    (line,) = [json.loads(line) for line in texts.read_bytes().splitlines()]
+    assert line["trace"]["input"] == "Where is my kettle?"
+    assert line["trace"]["observations"][1]["documents"][0]["content"] == "Kettles ship in two days."
+    assert texts.stat().st_mode & 0o077 == 0
+
+
+def test_an_archive_survives_a_torn_line_is_packed_and_forgets(tmp_path: Path) -> None:
+    kept = archive.Archive(tmp_path)
+    first, second = aged(1, 1), aged(2, 1, user_id="bob")
+    kept.write("content", [first], at_us=NOW)
+    (path,) = kept.files()
+    with path.open("ab") as stream:
+        stream.write(b'{"record":"trace","trace":{"id":"half')
+    kept.write("content", [replace(second, observations=())], at_us=NOW)
+    assert [json.loads(line)["trace"]["user_id"] for line in path.read_bytes().splitlines()] == ["anna", "bob"]
+    kept.pack(at_us=NOW + DAY)
+    (packed,) = kept.files()
+    assert packed.name.endswith(".jsonl.gz")
+    assert kept.forget(ANNA) == 1
+    assert kept.forget(ANNA) == 0
+    with gzip.open(packed) as lines:
+        assert [json.loads(line)["trace"]["user_id"] for line in lines] == ["bob"]
+    assert kept.forget(Target(kind="turn", turn_ids=(second.id,))) == 1
+
+
+_KILLED = """
+import sys
+from turntrace.jobs import retain
+from turntrace.records.retention import parsed
+from turntrace.storage.database import Database
+database = Database(sys.argv[1])
+retain.retain(database, rules=parsed("content=30,numbers=400"), wall=lambda: int(sys.argv[2]), archive_dir=sys.argv[3])
+"""
+
+
+def test_retention_that_is_killed_twice_loses_and_leaves_nothing(database: Database, tmp_path: Path) -> None:
+    number = 400
+    s.write(database, *(s.end(aged(n, 401 if n % 2 else 31)) for n in range(1, number + 1)))
+    url = database.url.render_as_string(hide_password=False)
+    words = [sys.executable, "-c", _KILLED, url, str(NOW), str(tmp_path / "archive")]
+    for where in ("retain.before_delete=kill@2", "retain.after_delete=kill@2"):
+        killed = subprocess.run(words, env={"TURNTRACE_FAIL_POINTS": where}, timeout=60, check=False)
+        assert killed.returncode == -9
+    subprocess.run(words, env={}, timeout=60, check=True)
+    assert len(s.rows(database, "trace")) == number // 2
+    assert s.rows(database, "content") == []
+    lines = [line for path in archive.Archive(tmp_path / "archive").files() for line in path.read_bytes().splitlines()]
+    assert {json.loads(line)["trace"]["id"] for line in lines} == {s.turn_id(n) for n in range(1, number + 1)}
+
+
+def test_the_meter_tells_growth(database: Database) -> None:
+    with database.write() as connection:
+        meter.note(connection, now_us=NOW)
+        meter.note(connection, now_us=NOW + 1)
+    with database.read() as connection:
+        found = meter.read(connection, limit_bytes=1 << 30)
+    assert len(found.samples) == 1
+    assert found.used_bytes is not None
+    assert found.used_bytes > 0
+    assert found.growth_bytes_a_day is None
+    assert meter.growth([(0, 100), (DAY, 200), (2 * DAY, 300)]) == 100
+    assert meter.Meter(used_bytes=500, limit_bytes=1000, growth_bytes_a_day=50).full_in_days == 10
+    assert meter.Meter(used_bytes=500, limit_bytes=0, growth_bytes_a_day=50).in_days(2) == 600
