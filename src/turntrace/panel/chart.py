@@ -27,13 +27,17 @@ class Line:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chart:
-    """Lines over the same times (seconds since the epoch). `unit` is count, money, seconds or share."""
+    """Lines over the same times (seconds since the epoch). `unit` is count, number, money, seconds or share.
+
+    `bands` are filled between two lines each, named by their places.
+    """
 
     title: str
     unit: str
     times: Sequence[int]
     lines: Sequence[Line]
     kind: str = "lines"
+    bands: Sequence[tuple[int, int]] = ()
 
     @property
     def data(self) -> dict[str, Any]:
@@ -42,7 +46,8 @@ class Chart:
             {"label": line.label, "values": list(line.values), "dashed": line.dashed, "colour": line.colour}
             for line in self.lines
         ]
-        return {"unit": self.unit, "kind": self.kind, "times": list(self.times), "series": series}
+        found = {"unit": self.unit, "kind": self.kind, "times": list(self.times), "series": series}
+        return {**found, "bands": [list(pair) for pair in self.bands]}
 
     @property
     def rows(self) -> list[tuple[int, list[str]]]:
@@ -74,6 +79,7 @@ def _money(value: Any) -> str:
 
 _SAY: Final[dict[str, Callable[[Any], str]]] = {
     "count": lambda value: f"{value:,.0f}",
+    "number": lambda value: f"{value:.3g}",
     "money": _money,
     "seconds": lambda value: wording.duration(round(value * 1_000_000)),
     "share": lambda value: wording.percent(value, 1),

@@ -42,6 +42,9 @@ MENU: Final = (
     MenuItem("users", "Users", "users"),
     MenuItem("cost", "Cost", "cost"),
     MenuItem("budgets", "Budgets", "price"),
+    MenuItem("queues", "Review", "check", role=Role.ANNOTATOR),
+    MenuItem("quality", "Quality", "evaluator"),
+    MenuItem("evaluators", "Evaluators", "guardrail"),
     MenuItem("system", "System", "system"),
     MenuItem("audit", "Audit log", "lock", is_admin=True, role=Role.OPERATOR),
     MenuItem("admin/api-key/list", "API keys", "key", is_admin=True),
@@ -82,6 +85,16 @@ class Visit:
     def may_score(self) -> bool:
         """Whether the person may add scores."""
         return self.viewer.may(Role.ANNOTATOR)
+
+    @property
+    def may_evaluate(self) -> bool:
+        """Whether the person may write evaluators."""
+        return self.viewer.may(Role.OPERATOR)
+
+    @property
+    def may_queue(self) -> bool:
+        """Whether the person may give turns to others to review."""
+        return self.viewer.may(Role.OPERATOR)
 
     @property
     def menu(self) -> tuple[MenuItem, ...]:

@@ -1,6 +1,7 @@
 // Series drawn by uPlot from the JSON beside them; the same numbers stand in a table for everyone else.
 const units = {
   count: (value) => value.toLocaleString("en-US", { maximumFractionDigits: 1 }),
+  number: (value) => `${+value.toPrecision(3)}`,
   money: (value) => `$${value === 0 ? "0" : value >= 1 ? value.toFixed(2) : value.toPrecision(2).replace(/(\.\d*?)0+$/, "$1")}`,
   seconds: (value) => (value >= 1 || value === 0 ? `${+value.toFixed(2)} s` : `${Math.round(value * 1000)} ms`),
   share: (value) => `${+(value * 100).toFixed(1)} %`,
@@ -45,6 +46,7 @@ function drawing(element, data) {
     cursor: { y: false, points: { size: 6 } },
     scales: { x: { range: (_, low, high) => (low === high ? [low - 1800, high + 1800] : [low, high]) }, y: { range: (_, low, high) => [Math.min(0, low), high > 0 ? high * 1.08 : 1] } },
     axes: [axis({ size: 28, values: tickTimes, space: 64 }), axis({ size: 62, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : format(tick))) })],
+    bands: (data.bands ?? []).map(([high, low]) => ({ series: [high + 1, low + 1], fill: `${colour(`--series-${(data.series[high].colour ?? high % 6) + 1}`)}2e` })),
     series: [
       { label: "", value: (_, at) => (at === null ? "" : clock(at)) },
       ...data.series.map((line, index) => ({

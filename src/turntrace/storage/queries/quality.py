@@ -1,0 +1,216 @@
+"""Scores summed up: over time, by what their turns were, and compared with what people said of the same targets.
+
+A score's time is that of the turn it is about, so that history given to an evaluator lies where it happened; a score of
+a session has its own.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, Select, and_, case, func, literal, select
+
+from turntrace.records.evaluator import EVALUATION
+from turntrace.records.filter import TraceFilter
+from turntrace.records.score import Score
+from turntrace.storage import tables
+from turntrace.storage.queries.row import to_score
+
+JUDGED_TYPES: Final = ("numeric", "boolean", "categorical")
+GROUPS: Final = ("evaluator", "prompt", "model", "feature", "release", "environment", "experiment")
+MOST_PAIRS: Final = 5_000
+
+_s = tables.score.c
+_t = tables.trace.c
+_o = tables.observation.c
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mass:
+    """Scores of one name in one cell: how many, their sum and sum of squares (true counts 1, false 0).
+
+    Categories are cells of their own: `label` is theirs, and the sums count nothing. `at_us` is the start of an
+    interval, `group` the value grouped by, `first_at_us` when the cell's first turn was.
+    """
+
+    name: str
+    data_type: str
+    n: int
+    total: float
+    squares: float
+    label: str | None = None
+    at_us: int = 0
+    group: str = ""
+    source: str = ""
+    evaluator: str | None = None
+    version: int | None = None
+    first_at_us: int = 0
+
+
+def masses(
+    c: Connection,
+    filter: TraceFilter,
+    *,
+    name: str | None = None,
+    step_us: int | None = None,
+    group: str | None = None,
+) -> list[Mass]:
+    """Scores of turns and steps in the filter's period, summed by name, source and evaluator.
+
+    Args:
+        filter: `from_us`, `to_us`, `environment`, `feature` and `release` are honoured.
+        step_us: sum intervals of this length apart.
+        group: sum values of one of `GROUPS` apart.
+    """
+    at = func.coalesce(_t.started_at_us, _s.created_at_us)
+    start = at - at % step_us if step_us else literal(0)
+    value = case((_s.data_type == "boolean", case((_s.flag.is_(True), 1.0), else_=0.0)), else_=_s.number)
+    label = case((_s.data_type == "categorical", _label()), else_=None)
+    statement = select(
+        *(_s.id, _s.name, _s.data_type, _s.source, _s.evaluator, _s.evaluator_version),
+        *(label.label("label"), start.label("start"), value.label("value"), at.label("at")),
+        _group(group).label("its_group"),
+    )
+    inner = _joined(statement, group).where(*_conditions(filter, name)).distinct().subquery()
+    keys = [inner.c[key] for key in ("name", "data_type", "source", "evaluator", "evaluator_version")]
+    keys += [inner.c.label, inner.c.start, inner.c.its_group]
+    sums = (func.count(), func.sum(inner.c.value), func.sum(inner.c.value * inner.c.value), func.min(inner.c.at))
+    return [
+        Mass(
+            name=row[0],
+            data_type=row[1],
+            source=row[2],
+            evaluator=row[3],
+            version=row[4],
+            label=row[5],
+            at_us=int(row[6]),
+            group=row[7] or "",
+            n=int(row[8]),
+            total=float(row[9] or 0),
+            squares=float(row[10] or 0),
+            first_at_us=int(row[11]),
+        )
+        for row in c.execute(select(*keys, *sums).group_by(*keys))
+    ]
+
+
+def _label() -> ColumnElement[str]:
+    """A categorical value, short: MariaDB groups by no long text."""
+    return func.substr(_s.text, 1, 200)
+
+
+def _group(group: str | None) -> ColumnElement[Any]:
+    if group is None or group == "evaluator":
+        return literal("")
+    if group == "prompt":
+        return case((_o.prompt_version.is_(None), _o.prompt_name), else_=_o.prompt_name + "@" + _o.prompt_version)
+    if group == "model":
+        return _o.model
+    return _t[group]
+
+
+def _joined(statement: Select[Any], group: str | None) -> Select[Any]:
+    joined = statement.join_from(tables.score, tables.trace, _t.id == _s.turn_id, isouter=True)
+    if group not in ("model", "prompt"):
+        return joined
+    its_call = and_(_o.turn_id == _s.turn_id, _o.type == "generation", _is_same_step())
+    return joined.join(tables.observation, its_call)
+
+
+def _is_same_step() -> ColumnElement[bool]:
+    """A score of a step is about its own call; one of a turn about each call of the turn."""
+    return func.coalesce(_s.span_id, _o.span_id) == _o.span_id
+
+
+def _conditions(filter: TraceFilter, name: str | None) -> list[Any]:
+    at = func.coalesce(_t.started_at_us, _s.created_at_us)
+    found: list[Any] = [_s.data_type.in_(JUDGED_TYPES)]
+    if name is not None:
+        found.append(_s.name == name)
+    if filter.from_us is not None:
+        # A score is never older than its turn: the index of scores bounds what is read.
+        found += [_s.created_at_us >= filter.from_us, at >= filter.from_us]
+    if filter.to_us is not None:
+        found.append(at < filter.to_us)
+    environment = func.coalesce(_t.environment, _s.environment)
+    if filter.environment is not None:
+        found.append(environment == filter.environment)
+    else:
+        found.append(func.coalesce(environment, "") != EVALUATION)
+    found += [_t[key] == getattr(filter, key) for key in ("feature", "release") if getattr(filter, key) is not None]
+    return found
+
+
+def worst(
+    c: Connection, filter: TraceFilter, *, name: str, is_low_bad: bool, bad: Sequence[str] = (), limit: int = 10
+) -> list[Score]:
+    """The worst scores of a name, the newest of equals first. Of categories: those in `bad` only."""
+    value = case((_s.data_type == "boolean", case((_s.flag.is_(True), 1.0), else_=0.0)), else_=_s.number)
+    statement = _joined(select(tables.score), None).where(*_conditions(filter, name), _s.turn_id.is_not(None))
+    if bad:
+        statement = statement.where(_s.text.in_(bad))
+    order = (value.asc() if is_low_bad else value.desc(), _s.created_at_us.desc(), _s.id)
+    rows = c.execute(statement.order_by(*order).limit(limit)).mappings()
+    return [to_score(row) for row in rows]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """What an evaluator and a person, or two persons, said of the same thing under the same name."""
+
+    name: str
+    evaluator: str | None
+    version: int | None
+    ours: float | bool | str
+    theirs: float | bool | str
+
+
+def with_people(c: Connection, *, from_us: int, name: str | None = None) -> list[Pair]:
+    """Verdicts of evaluators beside those of people on the same turns and steps, the newest first."""
+    return _pairs(c, "evaluator", from_us, name)
+
+
+def among_people(c: Connection, *, from_us: int, name: str | None = None) -> list[Pair]:
+    """Verdicts of two people on the same turns and steps, the newest first."""
+    return _pairs(c, "human", from_us, name)
+
+
+def _pairs(c: Connection, source: str, from_us: int, name: str | None) -> list[Pair]:
+    one, other = tables.score.alias("one"), tables.score.alias("other")
+    a, b = one.c, other.c
+    is_same = and_(
+        a.turn_id == b.turn_id,
+        func.coalesce(a.span_id, "") == func.coalesce(b.span_id, ""),
+        a.name == b.name,
+        a.data_type == b.data_type,
+        b.source == "human",
+        a.id != b.id,
+    )
+    if source == "human":
+        is_same = and_(is_same, a.author < b.author)
+    columns: list[Any] = [a.name, a.evaluator, a.evaluator_version, a.data_type]
+    columns += [table.c[key].label(f"{mark}_{key}") for table, mark in ((one, "a"), (other, "b")) for key in _VALUES]
+    statement = select(*columns).join_from(one, other, is_same)
+    wanted = [a.source == source, a.created_at_us >= from_us, a.data_type.in_(JUDGED_TYPES)]
+    if name is not None:
+        wanted.append(a.name == name)
+    rows = c.execute(statement.where(*wanted).order_by(a.created_at_us.desc()).limit(MOST_PAIRS)).mappings()
+    return [
+        Pair(
+            name=row["name"],
+            evaluator=row["evaluator"],
+            version=row["evaluator_version"],
+            ours=_value(row, "a"),
+            theirs=_value(row, "b"),
+        )
+        for row in rows
+    ]
+
+
+_VALUES: Final = ("number", "flag", "text")
+
+
+def _value(row: Any, mark: str) -> float | bool | str:
+    if row["data_type"] == "numeric":
+        return float(row[f"{mark}_number"])
+    return bool(row[f"{mark}_flag"]) if row["data_type"] == "boolean" else str(row[f"{mark}_text"])
