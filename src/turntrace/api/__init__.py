@@ -14,6 +14,7 @@ from turntrace.api import (
     observations,
     openapi,
     prices,
+    queues,
     scores,
     sessions,
     subjects,
@@ -34,6 +35,7 @@ _NOUNS: Final[Sequence[Endpoint]] = (
     *prices.ENDPOINTS,
     *evaluators.ENDPOINTS,
     *evaluator_runs.ENDPOINTS,
+    *queues.ENDPOINTS,
     *health.ENDPOINTS,
 )
 ENDPOINTS: Final[Sequence[Endpoint]] = (*_NOUNS, openapi.endpoint_of(_NOUNS))

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
+from turntrace.errors import InvalidInput
 from turntrace.evaluation.queue import Queue
 from turntrace.records.filter import TraceFilter
 from turntrace.storage import queues
@@ -35,7 +36,7 @@ def fill_queues(database: Database, *, now_us: int | None = None) -> Mapping[str
 
 
 def _chosen(connection: Connection, queue: Queue, from_us: int, to_us: int) -> list[str]:
-    narrowed = replace(_filter(queue.filter or {}), from_us=from_us, to_us=to_us)
+    narrowed = replace(read_filter(queue.filter or {}), from_us=from_us, to_us=to_us)
     turn_ids = list_ids(connection, narrowed, limit=MOST_MATCHES)
     return sorted(turn_ids, key=lambda turn_id: _place(queue.id, turn_id))[: queue.daily]
 
@@ -44,10 +45,21 @@ def _place(queue_id: str, turn_id: str) -> bytes:
     return hashlib.sha256(f"{queue_id}{turn_id}".encode()).digest()
 
 
-def _filter(given: Mapping[str, str]) -> TraceFilter:
-    values: dict[str, Any] = {name: value for name, value in given.items() if name in _NAMES}
-    if "min_cost" in values:
-        values["min_cost"] = Decimal(values["min_cost"])
-    if "min_duration_ms" in values:
-        values["min_duration_ms"] = float(values["min_duration_ms"])
+def read_filter(given: Mapping[str, Any]) -> TraceFilter:
+    """The filter of a queue, by the names that the lists have for it, without times.
+
+    Raises:
+        InvalidInput: there is no such filter, or a number that is none.
+    """
+    unknown = sorted(set(given) - _NAMES)
+    if unknown:
+        raise InvalidInput(f"filter: the trace list does not know {', '.join(unknown)[:100]}", field="filter")
+    values: dict[str, Any] = {name: str(value) for name, value in given.items()}
+    try:
+        if "min_cost" in values:
+            values["min_cost"] = Decimal(values["min_cost"])
+        if "min_duration_ms" in values:
+            values["min_duration_ms"] = float(values["min_duration_ms"])
+    except (ArithmeticError, ValueError):
+        raise InvalidInput("filter: min_cost and min_duration_ms are numbers", field="filter") from None
     return TraceFilter(**values)

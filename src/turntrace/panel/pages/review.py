@@ -21,6 +21,7 @@ from turntrace.storage.queries.traces import find_traces, of_session
 
 EARLIER_TURNS: Final = 5
 MAX_TEXT: Final = 10_000
+Path = Mapping[str, str]  # `queue_id` and `item_id` of the address
 _ENDED: Final = ("done", "skipped")
 
 
@@ -41,16 +42,16 @@ def _claim(connection: Connection, visit: Visit, queue_id: str) -> QueueItem | N
 
 def show(request: Request) -> Response:
     """`GET /queues/{queue_id}/items/{item_id}`: the turn and its questions."""
-    return _page(_annotator(request))
+    return _page(_annotator(request), request.path_params)
 
 
 def save(request: Request) -> Response:
     """`POST /queues/{queue_id}/items/{item_id}/save`: fields `answer-<number of the question>`, `comment`."""
     visit = _annotator(request)
     try:
-        visit.context.database.transact(_finish, visit)
+        visit.context.database.transact(_finish, visit, request.path_params)
     except InvalidInput as error:
-        return _page(visit, error=str(error), code=400)
+        return _page(visit, request.path_params, error=str(error), code=400)
     return take(request)
 
 
@@ -58,16 +59,15 @@ def skip(request: Request) -> Response:
     """`POST /queues/{queue_id}/items/{item_id}/skip`: nothing to say of this turn."""
     visit = _annotator(request)
     try:
-        visit.context.database.transact(_skip, visit)
+        visit.context.database.transact(_skip, visit, request.path_params)
     except InvalidInput as error:
-        return _page(visit, error=str(error), code=400)
+        return _page(visit, request.path_params, error=str(error), code=400)
     return take(request)
 
 
-def _page(visit: Visit, *, error: str | None = None, code: int = 200) -> Response:
-    path = visit.request.path_params
+def _page(visit: Visit, path: Path, *, error: str | None = None, code: int = 200) -> Response:
     with visit.context.database.read() as connection:
-        queue, item = _item(connection, visit)
+        queue, item = _item(connection, visit, path)
         turns = find_traces(connection, item.turn_id)
         state = queues.progress(connection, [queue.id])[queue.id]
         if not turns:
@@ -92,8 +92,7 @@ def _page(visit: Visit, *, error: str | None = None, code: int = 200) -> Respons
     )
 
 
-def _item(connection: Connection, visit: Visit) -> tuple[Queue, QueueItem]:
-    path = visit.request.path_params
+def _item(connection: Connection, visit: Visit, path: Path) -> tuple[Queue, QueueItem]:
     queue = reviewable(visit, connection, path["queue_id"])
     item = queues.item(connection, path["item_id"])
     if item.queue_id != queue.id:
@@ -130,8 +129,8 @@ def _shown(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _finish(connection: Connection, visit: Visit) -> None:
-    queue, item = _item(connection, visit)
+def _finish(connection: Connection, visit: Visit, path: Path) -> None:
+    queue, item = _item(connection, visit, path)
     found = list(_scores(queue, item, visit.form, visit))
     if not found:
         raise InvalidInput("Answer at least one question, or skip the turn.")
@@ -165,8 +164,8 @@ def _redacted(visit: Visit, text: str) -> str:
     return redact(text) if redact is not None and text else text
 
 
-def _skip(connection: Connection, visit: Visit) -> None:
-    _, item = _item(connection, visit)
+def _skip(connection: Connection, visit: Visit, path: Path) -> None:
+    _, item = _item(connection, visit, path)
     queues.skip(connection, item.id, visit.viewer.name, now_us=visit.now_us)
     noted(connection, visit, "queue.skip", item.turn_id)
 
