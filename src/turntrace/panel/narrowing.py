@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from turntrace.errors import InvalidInput
 from turntrace.panel.address import Params
-from turntrace.records.filter import TraceFilter
+from turntrace.records.evaluator import EVALUATION
+from turntrace.records.filter import Except, TraceFilter
 
 # Text filters by the name they have in addresses (as in the REST API), with their label on the panel.
 TEXTS: Final[Mapping[str, str]] = {
@@ -84,9 +85,9 @@ def narrowing(query: Mapping[str, str], *, now_us: int, default_range: str = "al
     times, chosen, custom = _period(query, now_us, default_range)
     params = tuple((name, str(value)) for name, value in values.items())
     kept = (("range", chosen),) if chosen not in (default_range, "custom") else tuple(custom.items())
-    return Narrowing(
-        filter=TraceFilter(**{**values, **times}), chips=chips, params=(*params, *kept), range=chosen, custom=custom
-    )
+    # Runs of judges are shown where they are asked for: they are no turns of the application.
+    found = {"environment": Except(EVALUATION), **values, **times}
+    return Narrowing(filter=TraceFilter(**found), chips=chips, params=(*params, *kept), range=chosen, custom=custom)
 
 
 def _chip(name: str, value: Any) -> Chip:

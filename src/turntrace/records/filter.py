@@ -7,6 +7,12 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
+class Except(str):
+    """A filter's value that stands for every other one."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TraceFilter:
     """Filters of the trace and observation lists; None does not filter. Times: `from_us` ≤ start < `to_us`."""
@@ -17,7 +23,7 @@ class TraceFilter:
     user_id: str | None = None
     feature: str | None = None
     experiment: str | None = None
-    environment: str | None = None
+    environment: str | None = None  # `Except` takes all others
     release: str | None = None
     route: str | None = None
     model: str | None = None

@@ -14,7 +14,7 @@ from turntrace.panel.narrowing import Narrowing, narrowing
 from turntrace.panel.pages.traces import Option, range_options
 from turntrace.panel.visit import Visit, visit_of
 from turntrace.panel.wording import moment
-from turntrace.records.filter import TraceFilter
+from turntrace.records.filter import Except, TraceFilter
 from turntrace.storage.queries.costs import CostRow, costs
 
 DEFAULT_RANGE: Final = "7d"
@@ -54,9 +54,10 @@ def cost(request: Request) -> Response:
     names = {**GROUPS, **{f"tag:{key}": f"Tag {key}" for key in visit.context.settings.rollup_tags}}
     group = request.query_params.get("group_by", "model")
     group = group if group in names else "model"
-    wanted = TraceFilter(
-        from_us=narrowed.filter.from_us, to_us=narrowed.filter.to_us, environment=narrowed.filter.environment
-    )
+    # By environment the runs of judges have a row of their own; elsewhere they are left out.
+    environment = narrowed.filter.environment
+    environment = None if group == "environment" and isinstance(environment, Except) else environment
+    wanted = TraceFilter(from_us=narrowed.filter.from_us, to_us=narrowed.filter.to_us, environment=environment)
     interval = _interval(narrowed, group)
     with visit.context.database.read() as connection:
         total = costs(connection, filter=wanted)

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, and_, exists, literal_column, or_
 from sqlalchemy.sql.expression import Select
 
 from turntrace.errors import InvalidInput
-from turntrace.records.filter import TraceFilter
+from turntrace.records.filter import Except, TraceFilter
 from turntrace.storage import tables
 from turntrace.storage.queries.cursor import Position
 
@@ -35,11 +35,16 @@ def before(position: Position | None, at: ColumnElement[int], key: ColumnElement
     return [at <= at_us, or_(at < at_us, key < last)]
 
 
+def fits(column: ColumnElement[Any], value: str) -> Condition:
+    """Whether a column has this value, or, of `Except`, another one."""
+    return column != str(value) if isinstance(value, Except) else column == value
+
+
 def on_traces(filter: TraceFilter) -> list[Condition]:
     """Conditions on the trace table for every filter of the trace list."""
     t = tables.trace.c
     found: list[Condition] = list(_period(filter, t.started_at_us))
-    found += [t[name] == getattr(filter, name) for name in _PLAIN if getattr(filter, name) is not None]
+    found += [fits(t[name], getattr(filter, name)) for name in _PLAIN if getattr(filter, name) is not None]
     found += _measures(filter, t)
     if filter.status is not None:
         found.append(_status(filter.status))
@@ -58,7 +63,7 @@ def on_observations(filter: TraceFilter) -> list[Condition]:
     o, t = tables.observation.c, tables.trace.c
     found: list[Condition] = list(_period(filter, o.started_at_us))
     of_trace = ("session_id", "user_id", "feature", "experiment", "environment", "release", "route")
-    found += [t[name] == getattr(filter, name) for name in of_trace if getattr(filter, name) is not None]
+    found += [fits(t[name], getattr(filter, name)) for name in of_trace if getattr(filter, name) is not None]
     found += _measures(filter, o)
     found += _observation_facts(filter)
     if filter.name is not None:

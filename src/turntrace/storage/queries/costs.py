@@ -11,7 +11,7 @@ from turntrace.errors import InvalidInput
 from turntrace.records.filter import TraceFilter
 from turntrace.storage import tables
 from turntrace.storage.queries import rollups
-from turntrace.storage.queries.condition import EVERYTHING
+from turntrace.storage.queries.condition import EVERYTHING, fits
 from turntrace.storage.queries.rollups import DAY_US, HOUR_US
 
 BASIC_GROUPS: Final = ("model", "provider", "feature", "environment")
@@ -160,7 +160,7 @@ def _columns(plan: _Plan, dialect: str) -> list[ColumnElement[Any]]:
 
 def _where(plan: _Plan, filter: TraceFilter) -> ColumnElement[bool]:
     head = [_r.dimension == plan.dimension]
-    head += [_r[name] == getattr(filter, name) for name in BASIC_GROUPS if getattr(filter, name) is not None]
+    head += [fits(_r[name], getattr(filter, name)) for name in BASIC_GROUPS if getattr(filter, name) is not None]
     values = [getattr(filter, attribute) for attribute, name in _MARGINAL_FILTERS.items() if name == plan.dimension]
     head += [_r.value == value for value in values if value is not None]
     if plan.tag_key is not None:

@@ -11,7 +11,7 @@ from turntrace.records.filter import TraceFilter
 from turntrace.storage import tables
 from turntrace.storage.histograms import Counts
 from turntrace.storage.queries import percentile, rollups
-from turntrace.storage.queries.condition import EVERYTHING
+from turntrace.storage.queries.condition import EVERYTHING, fits
 from turntrace.storage.queries.rollups import DAY_US, HOUR_US, MINUTE_US
 
 # Error kinds are counted over this many of the newest failed turns.
@@ -150,7 +150,7 @@ def _span(from_us: int, to_us: int, filter: TraceFilter, bucket_us: int) -> _Spa
 
 
 def _rows(parts: Sequence[rollups.Part], span: _Span) -> ColumnElement[bool]:
-    return rollups.of_base(parts, *(_r[name] == value for name, value in span.where.items()))
+    return rollups.of_base(parts, *(fits(_r[name], value) for name, value in span.where.items()))
 
 
 def _parts(span: _Span) -> list[rollups.Part]:
@@ -236,7 +236,7 @@ def _errors(c: Connection, span: _Span) -> tuple[ErrorKind, ...]:
     statement = (
         select(_t.error_type, _t.started_at_us, _t.id)
         .where(_t.status == "error", _t.started_at_us >= span.from_us, _t.started_at_us < span.to_us)
-        .where(*(_t[name] == value for name, value in span.where.items()))
+        .where(*(fits(_t[name], value) for name, value in span.where.items()))
         .order_by(_t.started_at_us.desc(), _t.id.desc())
         .limit(ERROR_SAMPLE)
     )

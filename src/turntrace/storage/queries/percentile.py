@@ -7,6 +7,7 @@ from sqlalchemy import ColumnElement, Connection, select
 
 from turntrace.storage import tables
 from turntrace.storage.histograms import Counts, add_packed, merged, middle_us
+from turntrace.storage.queries.condition import fits
 from turntrace.storage.queries.rollups import Part, covered
 
 METRICS: Final = ("duration", "ttft")
@@ -30,7 +31,10 @@ def of_turns(
         width_us: length of a bucket of time; None for one over all parts, whose start is 0.
         by: `feature`, `environment`.
     """
-    head: list[ColumnElement[bool]] = [_h.metric.in_(METRICS), *(_h[name] == value for name, value in where.items())]
+    head: list[ColumnElement[bool]] = [
+        _h.metric.in_(METRICS),
+        *(fits(_h[name], value) for name, value in where.items()),
+    ]
     columns = (_h.counts, _h.at_us, _h.metric, *(_h[name] for name in by))
     found: dict[Key, Counts] = {}
     for text, at_us, metric, *values in c.execute(select(*columns).where(covered(tables.histogram, head, parts))):

@@ -10,10 +10,10 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, case, func, literal, select
 
-from turntrace.records.evaluator import EVALUATION
 from turntrace.records.filter import TraceFilter
 from turntrace.records.score import Score
 from turntrace.storage import tables
+from turntrace.storage.queries.condition import fits
 from turntrace.storage.queries.row import to_score
 
 JUDGED_TYPES: Final = ("numeric", "boolean", "categorical")
@@ -134,9 +134,7 @@ def _conditions(filter: TraceFilter, name: str | None) -> list[Any]:
         found.append(at < filter.to_us)
     environment = func.coalesce(_t.environment, _s.environment)
     if filter.environment is not None:
-        found.append(environment == filter.environment)
-    else:
-        found.append(func.coalesce(environment, "") != EVALUATION)
+        found.append(fits(func.coalesce(environment, ""), filter.environment))
     found += [_t[key] == getattr(filter, key) for key in ("feature", "release") if getattr(filter, key) is not None]
     return found
 

@@ -12,7 +12,7 @@ from turntrace.records.session import Session
 from turntrace.records.trace import Trace
 from turntrace.storage import tables
 from turntrace.storage.queries import scores, traces
-from turntrace.storage.queries.condition import EVERYTHING, Condition, narrowed
+from turntrace.storage.queries.condition import EVERYTHING, Condition, fits, narrowed
 from turntrace.storage.queries.cursor import decode, encode
 
 # A replay of more turns than these shows the latest.
@@ -117,7 +117,7 @@ def _conditions(filter: TraceFilter) -> list[Condition]:
         found.append(_s.last_at_us < filter.to_us)
     for name in ("session_id", "user_id", "environment"):
         if getattr(filter, name) is not None:
-            found.append(_s[name] == getattr(filter, name))
+            found.append(fits(_s[name], getattr(filter, name)))
     if filter.q is not None:
         found.append(_s.session_id.startswith(filter.q, autoescape=True))
     return found

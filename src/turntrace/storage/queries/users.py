@@ -21,7 +21,7 @@ from turntrace.records.filter import Page, TraceFilter
 from turntrace.records.session import User
 from turntrace.storage import tables
 from turntrace.storage.queries import rollups
-from turntrace.storage.queries.condition import EVERYTHING
+from turntrace.storage.queries.condition import EVERYTHING, fits
 from turntrace.storage.queries.cursor import decode, encode
 from turntrace.storage.queries.rollups import DAY_US
 
@@ -62,7 +62,7 @@ def _where(filter: TraceFilter) -> ColumnElement[bool]:
     if filter.user_id is not None:
         head.append(_r.value == filter.user_id)
     if filter.environment is not None:
-        head.append(_r.environment == filter.environment)
+        head.append(fits(_r.environment, filter.environment))
     if filter.q is not None:
         head.append(_r.value.startswith(filter.q, autoescape=True))
     days = rollups.parts("day", filter.from_us, filter.to_us)
