@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from turntrace import assembly, cli_privacy, doctor, scheduler
+from turntrace import assembly, cli_money, cli_privacy, doctor, scheduler
 from turntrace.errors import TurntraceError
 from turntrace.settings import Settings
 from turntrace.storage import keys, leases, migrate, people, switches
@@ -45,6 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_users(subparsers)
     _add_switch(subparsers)
     cli_privacy.add(subparsers, _leaf, _settings, _database)
+    cli_money.add(subparsers, _leaf, _group, _settings, _database)
     _leaf(subparsers, "doctor", _doctor, "Say what is wrong or risky with this set-up.")
     return parser
 
