@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -26,9 +25,19 @@ def percentile(values: list[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
-@dataclass
+@dataclass(frozen=True)
+class Rhythm:
+    """How long each window lasts, and how long the worker may take to catch up after an outage."""
+
+    quiet_seconds: float
+    outage_seconds: float
+    drain_seconds: float
+
+
+@dataclass(frozen=True)
 class Pair:
-    """A quiet window and the outage after it: p99 of the host (ms), and how long the worker took to catch up (s)."""
+    """An outage and the quiet windows before and after it: p99 of the host (ms), and how long the worker took to catch
+    up (s)."""
 
     kind: str
     quiet: float
@@ -75,26 +84,46 @@ class Outages:
         wait_until(lambda: wanted <= self.stored(), seconds=seconds, what=f"{len(wanted)} turns are stored")
         return time.monotonic() - started
 
-    def window(self, seconds: float) -> float:
-        """The host's p99 (ms) in the seconds that follow."""
+    def window(self, seconds: float) -> list[float]:
+        """How long the host's requests (ms) took that begin in the seconds that follow."""
         started = time.monotonic()
         time.sleep(seconds)
-        return percentile(self.times.between(started + SETTLE_SECONDS, time.monotonic() - SETTLE_SECONDS / 2), 0.99)
+        return self.times.between(started + SETTLE_SECONDS, time.monotonic() - SETTLE_SECONDS / 2)
 
-    def pair(self, kind: str, *, quiet_seconds: float, outage_seconds: float, drain_seconds: float) -> Pair:
-        """A quiet window, an outage, and the time until everything of it is stored."""
-        quiet = self.window(quiet_seconds)
-        self.switch(kind)
-        outage = self.window(outage_seconds)
-        self.switch("pass")
-        drained = self.drained(list(self.load.acknowledged), drain_seconds)
-        return Pair(kind, quiet, outage, drained)
+    def alternate(self, kind: str, rhythm: Rhythm) -> Iterator[Pair]:
+        """Quiet, outage, quiet, outage, … for as long as somebody asks; each outage against what surrounds it."""
+        before = self.window(rhythm.quiet_seconds)
+        while True:
+            self.switch(kind)
+            during = self.window(rhythm.outage_seconds)
+            self.switch("pass")
+            drained = self.drained(list(self.load.acknowledged), rhythm.drain_seconds)
+            after = self.window(rhythm.quiet_seconds)
+            yield Pair(kind, percentile(before + after, 0.99), percentile(during, 0.99), drained)
+            before = after
+
+    def measured(self, kind: str, rhythm: Rhythm, *, least: int, most: int) -> list[Pair]:
+        """`least` pairs; while their median says that the host feels it, more, up to `most`: a machine that others use
+        too is noisy, and more pairs tell noise from a cost where a wider limit would hide both."""
+        found: list[Pair] = []
+        for pair in self.alternate(kind, rhythm):
+            found.append(pair)
+            if len(found) >= most or (len(found) >= least and not is_felt(found)):
+                return found
+        raise AssertionError("it alternates for ever")
 
 
-def noise(pairs: list[Pair]) -> float:
-    """By how much quiet windows of the same run differ among themselves (ms): less than that cannot be told."""
-    quiet = [pair.quiet for pair in pairs]
-    return median(abs(one - other) for one, other in pairwise(quiet)) if len(quiet) > 1 else 0.0
+ADDED_MS, ADDED_SHARE = 1.0, 0.05  # what an outage may cost the host's p99: the greater of the two
+
+
+def limit_of(pairs: list[Pair]) -> float:
+    """By how much (ms) the host's p99 may be longer in the outages."""
+    return max(ADDED_MS, ADDED_SHARE * median(pair.quiet for pair in pairs))
+
+
+def is_felt(pairs: list[Pair]) -> bool:
+    """Whether the outages cost the host more than they may: the median of pairs."""
+    return median(pair.added for pair in pairs) > limit_of(pairs)
 
 
 @contextmanager
