@@ -1,10 +1,12 @@
 """MCP: the context travels in `_meta` (`traceparent`, `tracestate`, `baggage`), whatever the transport. SDK 1 and 2."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from functools import wraps
 from typing import Any, Final
 
 from turntrace.borders import Carrying, text_only
+from turntrace.tracing.baggage import BAGGAGE
 
 _MARK: Final = "_turntrace"
 _PLACE: Final = ("traceparent", "tracestate")
@@ -72,7 +74,10 @@ class _Requests:
         if context.request_id is None or context.method not in _NAMED:
             return await call_next(context)
         asked = context.params if isinstance(context.params, Mapping) else {}
-        return await self._turn(context.method, asked, context.meta, lambda: call_next(context))
+        # The SDK's own middleware would take the caller's step for the parent of all that happens here, past our turn.
+        meta = {name: value for name, value in (context.meta or {}).items() if name not in (*_PLACE, BAGGAGE)}
+        inner = replace(context, meta=meta) if meta != (context.meta or {}) else context
+        return await self._turn(context.method, asked, context.meta, lambda: call_next(inner))
 
     def around(self, handler: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Awaitable[Any]]:
         """A request handler of SDK 1."""

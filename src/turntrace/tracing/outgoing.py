@@ -1,6 +1,7 @@
 """Trace context and baggage for an outgoing call, or a message of the application's own, that is made inside a turn."""
 
 from collections.abc import Callable, Collection, Mapping, MutableMapping
+from typing import Final
 
 from opentelemetry import trace
 
@@ -20,6 +21,8 @@ from turntrace.tracing.propagation import inject_context
 from turntrace.tracing.trust import host_of
 from turntrace.tracing.turn import Turn
 
+_PLACE: Final = 12  # digits of a turn's span id that the ids of its calls share
+
 
 def inject(
     headers: MutableMapping[str, str],
@@ -31,7 +34,8 @@ def inject(
     """Write `traceparent` and `tracestate` of the current turn into headers; outside any turn nothing is done.
 
     The parent id is that of the innermost observation. A call made in no observation gets an id of its own: the
-    specification wants one for each outgoing request, and a turn's own span is no observation that it could hide.
+    specification wants one for each outgoing request. It begins as the turn's does, so that who reads both turns knows
+    which one called.
 
     Args:
         url: where the call goes. `baggage` is added only where `allows` says yes to its host; what stood there of the
@@ -65,7 +69,7 @@ def _inject_place(headers: MutableMapping[str, str], turn: Turn) -> None:
     own = turn.span_context()
     current = trace.get_current_span().get_span_context()
     if current.trace_id != own.trace_id or current.span_id == own.span_id:
-        inject_context(headers, own, span_id=int(new_span_id(), 16))
+        inject_context(headers, own, span_id=int(turn.span_id[:_PLACE] + new_span_id()[_PLACE:], 16))
     else:
         inject_context(headers, current)
 

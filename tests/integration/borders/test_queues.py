@@ -96,6 +96,7 @@ async def test_tools_are_turns_below_the_step_that_called_them(is_own: bool, rec
     def forecast(city: str) -> str:
         if city == "Atlantis":
             raise ValueError("no such place")
+        tt.observation("look").end()
         return f"{city}: dry"
 
     @server.prompt()
@@ -122,6 +123,7 @@ async def test_tools_are_turns_below_the_step_that_called_them(is_own: bool, rec
     step = turns[0]["steps"]["forecast"]["own"]
     assert (step["type"], step["input"]) == ("tool", {"city": "Bath"})
     assert step["output"][0]["text"] == "Bath: dry"
+    assert turns[0]["steps"]["look"]["parent_span_id"] == turns[0]["steps"]["forecast"]["span_id"]
     assert turns[2]["steps"]["forecast"]["status"] == "error"
 
 

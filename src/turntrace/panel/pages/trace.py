@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from turntrace.errors import NotFound
+from turntrace.panel.distributed import distributed
 from turntrace.panel.streaming import per_token_us, streaming
 from turntrace.panel.visit import Visit, visit_of
 from turntrace.panel.waterfall import waterfall
@@ -15,7 +16,7 @@ from turntrace.records.observation import Observation
 from turntrace.records.score import DATA_TYPES
 from turntrace.records.trace import Trace
 from turntrace.records.usage import Usage
-from turntrace.storage.queries.traces import find_traces
+from turntrace.storage.queries.traces import find_traces, turn_ids
 
 USAGE_LABELS: Final = {
     "input_tokens": "Input",
@@ -32,21 +33,28 @@ _TELLING: Final = ("generation", "agent", "tool", "retrieval", "chain")
 
 
 def trace(request: Request) -> Response:
-    """`GET /traces/{trace_id}`: by the turn's id, or by a W3C id (several turns are listed)."""
+    """`GET /traces/{trace_id}`: by the turn's id, or by a W3C id (several turns on one page)."""
     visit = visit_of(request)
     any_id = request.path_params["trace_id"]
     with visit.context.database.read() as connection:
         found = find_traces(connection, any_id)
+        together = len(turn_ids(connection, found[0].trace_id)) if found else 0
     if not found:
         raise NotFound("No trace has this id. It may have been erased, left out by sampling, or is still in the spool.")
     if len(found) > 1:
-        return visit.render("same_trace_id.html", section="traces", title="Traces", rows=found, trace_id=any_id)
+        return _together(visit, any_id, found)
     if found[0].id != any_id:
         return RedirectResponse(visit.address.to("traces", found[0].id), status_code=HTTPStatus.SEE_OTHER)
-    return _page(visit, found[0])
+    return _page(visit, found[0], together)
 
 
-def _page(visit: Visit, turn: Trace) -> Response:
+def _together(visit: Visit, trace_id: str, turns: Sequence[Trace]) -> Response:
+    """All turns of a W3C trace on one page, each below the step that called it."""
+    whole = distributed(trace_id, turns, now_us=visit.now_us)
+    return visit.render("same_trace_id.html", section="traces", title=whole.name, whole=whole, rows=turns)
+
+
+def _page(visit: Visit, turn: Trace, together: int) -> Response:
     chosen = visit.request.query_params.get("observation")
     drawing = waterfall(turn, now_us=visit.now_us)
     selected = None if chosen == "turn" else _selected(chosen, [row.observation for row in drawing.rows])
@@ -56,6 +64,7 @@ def _page(visit: Visit, turn: Trace) -> Response:
         title=turn.name or "Trace",
         trace=turn,
         drawing=drawing,
+        together=together,
         stream=streaming(turn),
         per_token=per_token_us,
         selected=selected,
