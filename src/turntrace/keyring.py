@@ -27,6 +27,9 @@ def hkdf(material: bytes, purpose: bytes, salt: bytes = b"") -> bytes:
     return hmac.digest(extracted, purpose + b"\x01", hashlib.sha256)
 
 
+SUBJECT_PURPOSE: Final = b"turntrace audit targets"
+
+
 class KeyRing:
     """Secret keys by id. The first one writes, all of them read; nothing secret shows in `repr`, nothing is pickled."""
 
@@ -139,3 +142,11 @@ def _must_read(key_file: Path) -> bytes:
     if found is None:
         raise OSError(5, "the key file cannot be read back", str(key_file))
     return found
+
+
+def subject_names(ring: KeyRing, text: str) -> tuple[str, ...]:
+    """What may stand for a user or session id where the id itself must not stay: one keyed digest a key of the ring,
+    the current one's first."""
+    raw = text.encode("utf-8", "replace")
+    keys = (ring.derive(SUBJECT_PURPOSE, key_id=key_id) for key_id in ring.ids)
+    return tuple("~" + hmac.digest(key, raw, "sha256")[:16].hex() for key in keys)

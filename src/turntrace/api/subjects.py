@@ -8,11 +8,12 @@ from sqlalchemy import Connection
 
 from turntrace.api import parameter, portability
 from turntrace.api.endpoint import Answer, Call, Endpoint
-from turntrace.api.erasures import DRY_RUN, RECEIPTS, actor, carry_out
+from turntrace.api.erasures import DRY_RUN, RECEIPTS, actor, carry_out, keys_of
 from turntrace.api.schema import text
 from turntrace.jobs.subject import stored_ids
+from turntrace.keyring import subject_names
 from turntrace.records.erasure import Target
-from turntrace.storage import audit, receipts
+from turntrace.storage import audit
 
 _FORM: Final = parameter.choice("format", "`jsonl` (by default) or `zip`", ("jsonl", "zip"))
 _SUPPRESS: Final = parameter.choice(
@@ -27,7 +28,8 @@ async def _delete(call: Call) -> Answer:
 
 async def _export(call: Call) -> Answer:
     is_zip = call.values.get("format") == "zip"
-    await call.run(call.context.database.transact, _note, _user(call), actor(call))
+    label = subject_names(keys_of(call), _user(call))[0]
+    await call.run(call.context.database.transact, _note, label, actor(call))
     found = portability.records(call.context.database, stored_ids(call.context.keyring, _user(call)))
     parts: Iterator[bytes] = portability.archive(found) if is_zip else portability.lines(found)
     name = "subject.zip" if is_zip else "subject.jsonl"
@@ -41,8 +43,7 @@ def _user(call: Call) -> str:
     return found
 
 
-def _note(connection: Connection, user_id: str, who: str) -> None:
-    target = receipts.label(connection, user_id)
+def _note(connection: Connection, target: str, who: str) -> None:
     audit.append(connection, actor=who, action="subject.export", target=target, now_us=time.time_ns() // 1000)
 
 

@@ -162,13 +162,6 @@ def list_receipts(connection: Connection, *, limit: int = 50) -> tuple[Receipt, 
     return tuple(_receipt(row) for row in connection.execute(statement).mappings())
 
 
-def label(connection: Connection, user_id: str) -> str:
-    """How the audit log calls a person: a part of the digest that tombstones hold, which names nobody."""
-    fence = tables.fence.c
-    digest_key = connection.execute(select(fence.digest_key).where(fence.name == tombstones.FENCE)).scalar_one()
-    return f"subject {tombstones.subject_digest(digest_key, user_id)[:16]}"
-
-
 def unfinished(connection: Connection, status: tuple[str, ...] = ("pending", "running")) -> list[str]:
     """Ids of erasures with something left to do, the oldest first."""
     statement = select(_e.id).where(_e.status.in_(status)).order_by(_e.created_at_us, _e.id).limit(1000)

@@ -27,7 +27,7 @@ LOGIN_PATH: Final = "/login"
 STATIC_PATH: Final = "/static/"
 _UNREADY: Final = (DatabaseUnavailable, SchemaOutOfDate, SchemaTooNew)
 # Pages about the whole installation: nothing for people who see the turns of one tenant.
-_OF_EVERYBODY: Final = frozenset({"admin", "system", "audit", "privacy"})
+_OF_EVERYBODY: Final = frozenset({"admin", "system", "audit", "privacy", "erasures", "subjects"})
 FORM_STATE: Final = "turntrace.form"
 ADMIN_PATH: Final = "/admin"
 

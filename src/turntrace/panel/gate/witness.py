@@ -4,7 +4,6 @@ What was looked at is named by the turn's id; ids of sessions and users stand th
 can be asked about a person but names nobody who was erased.
 """
 
-import hmac
 import re
 import time
 from collections.abc import Iterable
@@ -14,7 +13,7 @@ from typing import Any, Final
 from sqlalchemy import Connection
 from starlette.requests import Request
 
-from turntrace.keyring import KeyRing
+from turntrace.keyring import subject_names
 from turntrace.panel.address import below
 from turntrace.panel.context import PanelContext
 from turntrace.panel.gate.role import Role, Viewer
@@ -27,21 +26,27 @@ LOGIN_SECONDS: Final = 12 * 3600.0
 _MOST_REMEMBERED: Final = 2_000
 # Pages without texts of the host's users, or that write their own row (exports, by what was exported).
 _NUMBERS: Final = frozenset(
-    ["", "sessions", "users", "cost", "system", "audit", "admin", "traces.csv", "traces.jsonl", "login", "static"]
+    [
+        "",
+        "sessions",
+        "users",
+        "cost",
+        "system",
+        "audit",
+        "privacy",
+        "erasures",
+        "admin",
+        "traces.csv",
+        "traces.jsonl",
+        "login",
+        "static",
+    ]
 )
+_OF_ONE: Final = {"sessions": "session.view", "users": "subject.view"}
 _ID: Final = re.compile(r"[0-9a-f]{16,48}\Z")
 _ABOUT: Final = ("user_id", "session_id")
-_PURPOSE: Final = b"turntrace audit targets"
 
 Look = tuple[str, str | None, dict[str, Any] | None]
-
-
-def digests(keys: KeyRing, text: str) -> tuple[str, ...]:
-    """What the log may call a session or user: one keyed digest a key of the ring, the current one's first."""
-    return tuple(
-        "~" + hmac.digest(keys.derive(_PURPOSE, key_id=key_id), text.encode("utf-8", "replace"), "sha256")[:16].hex()
-        for key_id in keys.ids
-    )
 
 
 class Witness:
@@ -94,8 +99,8 @@ class Witness:
         parts = below(request.scope).strip("/").split("/")
         filters = sorted(name for name, value in request.query_params.items() if value)
         details = {"filters": filters} if filters else None
-        if parts[0] == "sessions" and len(parts) > 1:
-            return "session.view", self._digest("/".join(parts[1:])), None
+        if parts[0] in _OF_ONE and len(parts) > 1:
+            return _OF_ONE[parts[0]], self._digest("/".join(parts[1:])), None
         if parts[0] in _NUMBERS:
             return None
         about = next((request.query_params[name] for name in _ABOUT if request.query_params.get(name)), None)
@@ -109,7 +114,7 @@ class Witness:
         return part if _ID.match(part) else self._digest(part)
 
     def _digest(self, text: str) -> str:
-        return digests(self._context.keyring, text)[0]
+        return subject_names(self._context.keyring, text)[0]
 
 
 def _append(connection: Connection, viewer: Viewer, looks: list[Look]) -> None:

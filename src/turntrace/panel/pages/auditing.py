@@ -8,8 +8,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from turntrace.errors import InvalidInput
+from turntrace.keyring import subject_names
 from turntrace.panel.gate.role import Role
-from turntrace.panel.gate.witness import digests
 from turntrace.panel.narrowing import MAX_TEXT, Chip, Narrowing, narrowing
 from turntrace.panel.pages.traces import range_options
 from turntrace.panel.visit import Visit, visit_of
@@ -25,7 +25,7 @@ ACTIONS: Final = {
     "traces.list": "listed traces",
     "page.view": "opened another page with texts",
     "traces.export": "exported traces",
-    "subject": "export or erasure of a person",
+    "subject": "view, export or erasure of a person",
     "erase": "erased",
     "api": "read or wrote by a key",
     "login": "logged in, or tried to",
@@ -100,7 +100,7 @@ def _narrowed(visit: Visit) -> Narrowing:
 
 
 def _targets(visit: Visit, about: str | None) -> tuple[str, ...] | None:
-    return None if about is None else (about, *digests(visit.context.keyring, about))
+    return None if about is None else (about, *subject_names(visit.context.keyring, about))
 
 
 def _number(text: str | None) -> int | None:
