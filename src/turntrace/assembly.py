@@ -21,8 +21,8 @@ from turntrace.integrations.otlphttp import Guard, OtlpSender
 from turntrace.integrations.presidio import PresidioAnalyzer, build_analyzer
 from turntrace.integrations.pricefile import read_file
 from turntrace.jobs.subject import pseudonym as pseudonym_of
-from turntrace.keyring import KeyRing
-from turntrace.pipeline import Pipeline, Pricer
+from turntrace.keyring import KeyRing, subject_names
+from turntrace.pipeline import Modes, Pipeline, Pricer
 from turntrace.pipeline.redact import TraceRedactor
 from turntrace.pipeline.sample import Hook, Sampler
 from turntrace.records.destination import Destination
@@ -32,7 +32,7 @@ from turntrace.settings import Settings
 from turntrace.spool.directory import WorkerLock, locate
 from turntrace.spool.memory import MemorySpool
 from turntrace.spool.reader import SpoolReader
-from turntrace.storage import marks, migrate, prices, switches
+from turntrace.storage import marks, migrate, prices, switches, windows
 from turntrace.storage.database import Database, memory_engine
 from turntrace.storage.opening import open_database
 from turntrace.version import __version__
@@ -49,6 +49,7 @@ log = logging.getLogger("turntrace.worker")
 PRICES_SECONDS = 1.0
 SWITCH_SECONDS = 2.0
 SCHEMA_SECONDS = 2.0
+WINDOW_GRACE_US = 3_600_000_000
 NICENESS = 10
 
 
@@ -91,6 +92,27 @@ class PriceList:
     def _set(self, found: tuple[Price, ...]) -> None:
         self._known = found
         self._pipeline.pricer = Pricer((*self._from_file, *found))
+
+
+class Windows:
+    """Windows of full capture, looked up every two seconds."""
+
+    def __init__(self, database: Database, pipeline: Pipeline) -> None:
+        self._database, self._pipeline = database, pipeline
+        self._look_at = 0.0
+
+    def refresh(self) -> None:
+        """Look again, if it is time; an unreachable database leaves them as they are: they end by themselves."""
+        if time.monotonic() < self._look_at:
+            return
+        self._look_at = time.monotonic() + SWITCH_SECONDS
+        try:
+            with self._database.read() as connection:
+                # A turn is worked on after it began: windows that have just ended still count for it.
+                found = windows.list_windows(connection, now_us=now_us() - WINDOW_GRACE_US)
+        except TurntraceError:
+            return
+        self._pipeline.modes.windows = found
 
 
 class KillSwitch:
@@ -157,13 +179,16 @@ def build_worker(
     """
     redactor = build_redactor(settings, keys, analyzer)
     sampler = Sampler.of(settings, load_hook(settings))
-    pipeline = Pipeline(settings, redactor=redactor, pseudonym=pseudonym(keys), sampler=sampler)
+    modes = Modes(settings, partial(subject_names, keys))
+    pipeline = Pipeline(settings, redactor=redactor, pseudonym=pseudonym(keys), sampler=sampler, modes=modes)
     price_list = PriceList(settings, database, pipeline)
     kill_switch = KillSwitch(database, tell_switch)
+    capture_windows = Windows(database, pipeline)
 
     def look() -> None:
         price_list.refresh()
         kill_switch.refresh()
+        capture_windows.refresh()
 
     return Worker(
         source,

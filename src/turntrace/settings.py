@@ -25,6 +25,7 @@ _RULE = re.compile(
     r"(?:/[^:]*:)?(?:input|output|received|metadata|feature_flags|tags|parameters|query|documents|input_documents|"
     r"tool_calls|tool_definitions|retrieval)(?:\.[^=]+)?=(?:keep|withhold|hash)\Z"
 )
+_CONTENT_RULE = re.compile(r"(?:environment|route|feature|tag):.+=(?:metadata|redacted|full)\Z", re.DOTALL)
 _ENVIRONMENT_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}\Z")
 
 
@@ -94,6 +95,14 @@ class Settings:
         "Path patterns that never become traces.",
     )
     content: str = _choice("redacted", "What is kept of texts.", "redacted", "metadata", "full")
+    content_rules: tuple[str, ...] = _setting(
+        (),
+        "What is kept of some turns: `environment:staging=redacted`, `route:/clinic/*=metadata`, `feature:…`, "
+        "`tag:role:doctor=metadata`; the first that fits counts, else `content`.",
+    )
+    allow_unredacted: bool = _setting(
+        False, "Whether rules and windows of full capture may store unredacted texts (mode `full`)."
+    )
     redaction: str = _choice("patterns", "How texts are redacted before storage.", "patterns", "ner", "off")
     ner_model: str | None = _setting(None, "Import name of the spaCy model that `redaction=ner` uses.")
     redaction_allow: tuple[str, ...] = _setting((), "Findings that are left as they are (whole, case ignored).")
@@ -464,6 +473,13 @@ def _check(settings: Settings) -> None:
         raise _fail("archive_dir", "archived turns are not encrypted: it cannot be used with encrypt_content")
     if settings.encrypt_content and not (settings.secret_key or settings.content_keys):
         raise _fail("encrypt_content", "needs secret_key, alike on every host, or content_keys")
+    for rule in settings.content_rules:
+        if not _CONTENT_RULE.match(rule):
+            raise _fail("content_rules", f"expected environment|route|feature|tag:pattern=mode, got {rule!r}")
+        if rule.endswith("=full") and not settings.allow_unredacted:
+            raise _fail(
+                "content_rules", "`full` stores unredacted text and needs allow_unredacted=1 set by hand as well"
+            )
     unknown = sorted(set(settings.national_ids) - NATIONS)
     if unknown:
         raise _fail("national_ids", f"no recogniser for {', '.join(unknown)}; known: {', '.join(sorted(NATIONS))}")

@@ -2,22 +2,26 @@
 
 import contextlib
 import os
+import secrets
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from starlette.types import ASGIApp
 
 from turntrace import api, panel
+from turntrace.api import portability
 from turntrace.api.context import ApiContext
 from turntrace.api.otlp import Receiver, ReceiverContext
 from turntrace.errors import TurntraceError
 from turntrace.evaluating import workbench
 from turntrace.integrations.presidio import build_analyzer
+from turntrace.integrations.pricefile import Prices
 from turntrace.keyring import KeyRing
 from turntrace.panel.context import PanelContext
 from turntrace.pipeline.redact import TraceRedactor
+from turntrace.pipeline.redact.trial import Trial, try_text
 from turntrace.records.loss import Loss
 from turntrace.settings import Settings
 from turntrace.spool.directory import Location
@@ -31,6 +35,7 @@ from turntrace.tracing.recorder import emit
 from turntrace.version import __version__
 from turntrace.worker.comment import TAG_PURPOSE, redacted_text
 from turntrace.worker.status import in_spool, live_counts, read_status
+from turntrace.worker.vitals import read_vitals
 
 
 class Spool(Protocol):
@@ -90,9 +95,16 @@ class Web:
                 api=api.build(context),
                 otlp=self._receiver(),
                 redact_text=self.redact_text,
+                try_text=self.try_text,
                 workbench=bench,
+                export_subject=self._export_subject,
+                pricer=Prices(self.settings),
             )
         )
+
+    def _export_subject(self, user_ids: tuple[str, ...], is_zip: bool) -> Iterator[bytes]:
+        found = portability.records(self.database, user_ids)
+        return portability.archive(found) if is_zip else portability.lines(found)
 
     def _receiver(self) -> ASGIApp:
         return Receiver(
@@ -133,8 +145,18 @@ class Web:
         root = self._root
         if root is not None:
             found["spool"] = _spool(root, self.settings.spool_max_bytes)
+            found["vitals"] = read_vitals(root)
             found |= _worker(root, self.settings.worker)
         return found
+
+    def try_text(self, text: str, route: str) -> Trial:
+        """What would be stored of a text, by an analysing process of its own that ends with the answer."""
+        analyzer = build_analyzer(self.settings)
+        try:
+            return try_text(self.settings, analyzer, text, key=secrets.token_bytes(32), route=route)
+        finally:
+            if analyzer is not None:
+                analyzer.close()
 
     def redact_text(self, text: str) -> str:
         """What people write about turns, redacted as turns are. Loads Presidio at the first use."""

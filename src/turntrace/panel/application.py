@@ -19,10 +19,12 @@ from turntrace.panel.pages import (
     auditing,
     budgets,
     cost,
+    erasures,
     evaluators,
     export,
     overview,
     preference,
+    privacy,
     quality,
     queues,
     review,
@@ -31,6 +33,7 @@ from turntrace.panel.pages import (
     system,
     trace,
     traces,
+    user,
     users,
 )
 from turntrace.panel.problem import HANDLERS
@@ -127,6 +130,13 @@ def _routes(context: PanelContext, doors: Sessions) -> list[BaseRoute]:
         get("/sessions", sessions.sessions),
         get("/sessions/{session_id:path}", sessions.session),
         get("/users", users.users),
+        get("/users/{user_id:path}", user.show),
+        post("/subjects/rehearse", user.rehearse),
+        post("/subjects/erase", user.carry_out),
+        post("/subjects/export", user.export),
+        get("/erasures", erasures.show),
+        get("/erasures/{erasure_id}.json", erasures.as_json),
+        get("/erasures/{erasure_id}", erasures.one),
         get("/cost", cost.cost),
         get("/budgets", budgets.show),
         get("/budgets/edit", budgets.form),
@@ -156,6 +166,10 @@ def _routes(context: PanelContext, doors: Sessions) -> list[BaseRoute]:
         post("/evaluators/{evaluator_id}/retry", evaluators.retry),
         get("/system", system.show),
         get("/audit", auditing.show),
+        get("/privacy", privacy.show),
+        post("/privacy/try", privacy.try_text),
+        post("/privacy/windows", privacy.open_window),
+        post("/privacy/windows/close", privacy.close_window),
     ]
 
 

@@ -46,6 +46,7 @@ MENU: Final = (
     MenuItem("quality", "Quality", "evaluator"),
     MenuItem("evaluators", "Evaluators", "guardrail"),
     MenuItem("system", "System", "system"),
+    MenuItem("privacy", "Privacy", "guardrail", is_admin=True, role=Role.OPERATOR),
     MenuItem("audit", "Audit log", "lock", is_admin=True, role=Role.OPERATOR),
     MenuItem("admin/api-key/list", "API keys", "key", is_admin=True),
     MenuItem("admin/account/list", "People", "users", is_admin=True),

@@ -6,7 +6,7 @@ A stage is a callable of one `Work`; it fills in what the stages after it read.
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Final, Protocol
 
 from turntrace.pipeline.assemble import assemble
 from turntrace.pipeline.convert import convert
@@ -16,9 +16,10 @@ from turntrace.pipeline.draft import Work
 from turntrace.pipeline.facts import FactTaker
 from turntrace.pipeline.identify import Identifier, Pseudonym
 from turntrace.pipeline.merge import merge
+from turntrace.pipeline.mode import FULL, METADATA, Modes
 from turntrace.pipeline.price import Pricer
 from turntrace.pipeline.record import amended, build, with_previews, without_content
-from turntrace.pipeline.sample import Sampler
+from turntrace.pipeline.sample import HELD, Sampler
 from turntrace.pipeline.summary import summarise
 from turntrace.pipeline.truncate import truncate
 from turntrace.pipeline.unfinished import settle
@@ -28,6 +29,8 @@ from turntrace.records.trace import Trace
 from turntrace.settings import Settings
 
 log = logging.getLogger("turntrace.pipeline")
+
+UNREDACTED: Final = "unredacted"  # flag of a turn whose texts are stored as they were
 
 Stage = Callable[[Work], None]
 
@@ -46,6 +49,7 @@ class Pipeline:
         redactor: may be left out only with `redaction=off`.
         pseudonym: keyed function of a user id, needed with `identify=hash`.
         sampler: decides what is kept; none: that of the settings, without a hook.
+        modes: decides how much is kept of texts; none: that of the settings, without windows of full capture.
 
     Raises:
         ValueError: the settings ask for a redactor or a pseudonym that was not given.
@@ -59,10 +63,17 @@ class Pipeline:
         redactor: Redactor | None = None,
         pseudonym: Pseudonym | None = None,
         sampler: Sampler | None = None,
+        modes: Modes | None = None,
     ) -> None:
-        if redactor is None and settings.redaction != "off" and settings.content != "metadata":
+        if (
+            redactor is None
+            and settings.redaction != "off"
+            and (settings.content != "metadata" or settings.content_rules)
+        ):
             raise ValueError(f"redaction={settings.redaction} needs a redactor")
-        self._content = settings.content
+        self.modes = modes or Modes(settings)
+        # Whatever a window asks for: where redaction is wanted and there is no redactor, no text is kept.
+        self._is_blind = redactor is None and settings.redaction != "off"
         self._most_bytes = settings.max_field_bytes
         self._keep_scopes = frozenset(settings.keep_scopes)
         self._redactor = redactor if settings.redaction != "off" else None
@@ -75,6 +86,7 @@ class Pipeline:
             summarise,
             FactTaker(settings.rollup_tags),
             sampler or Sampler.of(settings),
+            self._keep_in_windows,
         )
 
     def work(self, fragments: Sequence[Fragment]) -> list[Worked]:
@@ -87,8 +99,12 @@ class Pipeline:
         for work in works:
             for stage in self._stages:
                 stage(work)
-        traces = [build(work, with_content=work.is_kept and self._wants_content(work)) for work in works]
-        stored = [with_previews(truncate(trace, self._most_bytes)) for trace in self._redact(works, traces)]
+        modes = [METADATA if self._is_blind else self.modes.of(work) for work in works]
+        traces = [
+            build(work, with_content=work.is_kept and mode != METADATA) for work, mode in zip(works, modes, strict=True)
+        ]
+        redacted = self._redact(works, modes, traces)
+        stored = [with_previews(truncate(trace, self._most_bytes)) for trace in redacted]
         return [_worked(work, trace) for work, trace in zip(works, stored, strict=True)]
 
     def _convert(self, work: Work) -> None:
@@ -99,18 +115,20 @@ class Pipeline:
         for draft in work.drafts:
             self.pricer.price(draft)
 
-    def _wants_content(self, work: Work) -> bool:
-        """A turn may ask for less than the setting keeps, never for more."""
-        return self._content != "metadata" and work.fragment.turn.content != "metadata"
+    def _keep_in_windows(self, work: Work) -> None:
+        """A window of full capture leaves no turn out."""
+        is_out = not work.is_kept or work.keep_reason == HELD
+        if is_out and self.modes.window(work) is not None:
+            work.is_kept, work.keep_reason = True, "window"
 
-    def _redact(self, works: Sequence[Work], traces: list[Trace]) -> list[Trace]:
+    def _redact(self, works: Sequence[Work], modes: Sequence[str], traces: list[Trace]) -> list[Trace]:
         if self._redactor is None:
             return traces
-        kept = [index for index, work in enumerate(works) if work.is_kept]
+        found = [_flagged(trace) if mode == FULL else trace for trace, mode in zip(traces, modes, strict=True)]
+        kept = [index for index, work in enumerate(works) if work.is_kept and modes[index] != FULL]
         if not kept:
-            return traces
+            return found
         redacted = self._redacted([traces[index] for index in kept])
-        found = list(traces)
         for index, trace in zip(kept, redacted, strict=True):
             found[index] = trace
         return found
@@ -128,6 +146,10 @@ class Pipeline:
         return [_withheld(trace) for trace in traces]
 
 
+def _flagged(trace: Trace) -> Trace:
+    return replace(trace, flags=(*trace.flags, UNREDACTED))
+
+
 def _withheld(trace: Trace) -> Trace:
     return replace(without_content(trace), redaction_failed=max(1, trace.redaction_failed))
 
@@ -142,4 +164,4 @@ def _worked(work: Work, trace: Trace) -> Worked:
     )
 
 
-__all__ = ["Pipeline", "Pricer", "Redactor", "decode", "merge"]
+__all__ = ["Modes", "Pipeline", "Pricer", "Redactor", "decode", "merge"]

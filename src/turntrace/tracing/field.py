@@ -123,6 +123,7 @@ _TURN: Final[dict[str, Check | None]] = {
     **dict.fromkeys(("input", "output"), _anything),
     **dict.fromkeys(("metadata", "feature_flags"), _mapping),
     "tags": _texts,
+    "content": _choice(("metadata", "redacted")),
 }
 TYPES: Final = frozenset(OBSERVATION_TYPES)
 _check_type: Final = _choice(OBSERVATION_TYPES)

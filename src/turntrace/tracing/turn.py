@@ -152,7 +152,8 @@ class Turn(Answer):
 
     def update(self, **fields: Any) -> None:
         """Set fields of the trace: name, input, output, session_id, user_id, feature, experiment, tags, metadata,
-        feature_flags, request_id. None leaves a field as it is; tags are added, metadata and feature flags merged.
+        feature_flags, request_id, content. None leaves a field as it is; tags are added, metadata and feature flags
+        merged. `content="metadata"` keeps numbers and names of this turn and none of its texts.
 
         Raises:
             TypeError: an unknown field, or a value of the wrong type.

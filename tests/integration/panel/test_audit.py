@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 from tests.integration.panel.conftest import MOUNT, add_people, context_of, mounted
 from tests.integration.panel.scene import scene, store
 from tests.integration.panel.visitor import Visitor
+from turntrace.keyring import subject_names
 from turntrace.panel.gate import witness
 from turntrace.storage import audit, migrate, tables
 from turntrace.storage.database import Database
@@ -66,14 +67,14 @@ def test_every_look_at_texts_is_written_once_a_minute(watched: Database, monkeyp
     reader.post("/logout")
     seen = _entries(watched, actor="reader")
     keys = context_of(watched).keyring
-    (session,), (user,) = witness.digests(keys, turn.session_id or ""), witness.digests(keys, turn.user_id or "")
+    (session,), (user,) = subject_names(keys, turn.session_id or ""), subject_names(keys, turn.user_id or "")
     assert [entry[1:] for entry in seen] == [
         ("login", None),
         ("traces.list", None),
         ("trace.view", turn.id),
         ("session.view", session),
         ("traces.list", user),
-        ("page.view", f"/prompts/{witness.digests(keys, 'new')[0]}"),
+        ("page.view", f"/prompts/{subject_names(keys, 'new')[0]}"),
         ("traces.export", "traces.csv"),
         ("logout", None),
     ]
