@@ -25,6 +25,7 @@ from turntrace.keyring import KeyRing
 from turntrace.records.fragment import FrameKind
 from turntrace.records.score import DATA_TYPES
 from turntrace.settings import Settings
+from turntrace.spool.counters import CPU, PAUSED_UNTIL
 from turntrace.spool.directory import Location, WorkerLock, locate
 from turntrace.spool.memory import MemorySpool
 from turntrace.spool.writer import SpoolWriter
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("turntrace")
 
 _RELEASE_VARIABLES = ("GIT_COMMIT", "GITHUB_SHA", "CI_COMMIT_SHA", "HEROKU_SLUG_COMMIT", "RENDER_GIT_COMMIT")
+MEASURE_EVERY = 32
 _MAX_COMMENT = 5_000
 _MAX_NAME = 200
 
@@ -393,7 +395,13 @@ class SpoolRecorder:
             release=settings.release or _release(),
         )
         self.open_turns: MutableMapping[str, Turn] = {}
-        self.guard = Guard(enabled=settings.enabled, on_fault=self._count_fault, watch=self._is_switched_on)
+        self.guard = Guard(
+            enabled=settings.enabled,
+            on_fault=self._count_fault,
+            on_pause=self._note_pause,
+            watch=self._is_switched_on,
+        )
+        self._measure_in = 0  # recorded requests until the process's CPU time is noted again
         self._memory_switch = True
         self._engine = engine
         self._engine_lock = threading.Lock()
@@ -435,6 +443,10 @@ class SpoolRecorder:
         self._host_provider.join()  # the host may have set one since
         if self._spool is not None:
             self._spool.counters.add_both("turns", 1, "overhead_us", overhead_ns // 1000)
+            self._measure_in -= 1
+            if self._measure_in < 0:
+                self._measure_in = MEASURE_EVERY
+                self._spool.counters.put(CPU, time.process_time_ns() // 1000)
 
     def is_drained(self) -> bool:
         """Whether all that this application has spooled is stored, as far as this process can tell."""
@@ -553,6 +565,10 @@ class SpoolRecorder:
     def _count_fault(self, seam: str) -> None:
         if self._spool is not None:
             self._spool.counters.add(f"fault:{seam}")
+
+    def _note_pause(self, seconds: float) -> None:
+        if self._spool is not None:
+            self._spool.counters.put(PAUSED_UNTIL, time.time_ns() // 1000 + int(seconds * 1e6))
 
     def reset_after_fork(self) -> None:
         """In the child: begin anew at the first use. The parent's worker stays the parent's."""

@@ -30,6 +30,10 @@ EVICTED: Final = "evicted:"  # + reason: taken into memory and dropped from ther
 FAULT: Final = "fault:"  # + seam
 LOST_FRAMES: Final = "lost_frames:"  # + reason: later frames of a turn that is accounted for elsewhere
 
+# What else a capturing process says of itself.
+CPU: Final = "cpu_us"  # CPU time of the whole process, the host's included
+PAUSED_UNTIL: Final = "paused_until_us"  # recording pauses after many faults: until when, Unix time
+
 
 class Counters:
     """Named counters. In memory until `bind` gives them a file; a forked child starts again at zero, unbound."""

@@ -34,6 +34,7 @@ class Guard:
             it must be quick. Only where `enabled` and it agree is anything recorded.
         reraise: tests: let faults through.
         on_fault: called with the seam's name, for counters outside this process.
+        on_pause: called when recording pauses, with the seconds it will.
         clock: monotonic seconds.
     """
 
@@ -48,6 +49,7 @@ class Guard:
         "_watch_at",
         "counts",
         "on_fault",
+        "on_pause",
         "quiet_until_ns",
         "reraise",
     )
@@ -58,6 +60,7 @@ class Guard:
         enabled: bool = True,
         reraise: bool = False,
         on_fault: Callable[[str], None] | None = None,
+        on_pause: Callable[[float], None] | None = None,
         watch: Callable[[], bool] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -65,6 +68,7 @@ class Guard:
         self._enabled = enabled
         self.reraise = reraise
         self.on_fault = on_fault
+        self.on_pause = on_pause
         self.counts: dict[tuple[str, str], int] = {}
         self._clock = clock
         self._watch = watch
@@ -137,6 +141,8 @@ class Guard:
             self._open_until = now + PAUSE_SECONDS
             self.quiet_until_ns = 0
             logger.error("turntrace: %d internal faults in a minute; recording pauses for 5 minutes", FAULTS_TO_OPEN)
+            if self.on_pause is not None:
+                self.on_pause(PAUSE_SECONDS)
         if self.on_fault is not None:
             self.on_fault(seam)
 

@@ -18,12 +18,14 @@ from tests.integration.panel.scene import hostile, scene, store, store_running
 from turntrace.records.loss import Loss
 from turntrace.storage import migrate, outbound
 from turntrace.storage.database import Database
+from turntrace.worker.vitals import Vitals
 
 ARTIFACTS = Path(os.environ.get("TURNTRACE_ARTIFACTS", Path(__file__).parents[3] / "artifacts")) / "panel"
 STATUS = {
     "version": "0.1.0",
     "warnings": ("The spool is in memory: a restart loses what is not stored yet.",),
-    "spool": {"path": "/var/tmp/turntrace", "bytes": 80_000_000, "max_bytes": 1 << 30},
+    "spool": {"path": "/var/tmp/turntrace", "bytes": 920_000_000, "max_bytes": 1 << 30},
+    "vitals": Vitals(processes=2, turns=300, overhead_us=18_600, cpu_us=9_300_000, in_memory=2),
     "worker": {"mode": "process", "is_alive": True, "heartbeat_at_us": time.time_ns() // 1000},
 }
 

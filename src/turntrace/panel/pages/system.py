@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from turntrace.panel.destination import destination_rows
 from turntrace.panel.gate.role import Role
+from turntrace.panel.health import degraded
 from turntrace.panel.visit import visit_of
 from turntrace.records.loss import Loss
 from turntrace.settings import Settings
@@ -49,6 +50,8 @@ def show(request: Request) -> Response:
         worker=status.get("worker") or {},
         last_error=status.get("last_error"),
         overhead=overhead(facts),
+        cpu_share=cpu_share(status.get("vitals")),
+        degraded=degraded(status, loss, now_us=visit.now_us),
         warnings=[*warnings(settings, visit.context.keyring.is_explicit, loss), *status.get("warnings", ())],
         retention=settings.retention(),
         settings=settings,
@@ -67,6 +70,11 @@ def overhead(facts: SystemFacts) -> Mapping[str, Any]:
         "us_per_turn": round(spent / turns) if turns else None,
         "bytes_per_turn": round(written / turns) if turns else None,
     }
+
+
+def cpu_share(vitals: Any) -> float | None:
+    """Our own time on the request path as a share (0..1) of all CPU time of the capturing processes on this host."""
+    return vitals.overhead_us / vitals.cpu_us if vitals is not None and vitals.cpu_us else None
 
 
 def _faults(facts: SystemFacts) -> dict[str, int]:
