@@ -13,6 +13,16 @@ from turntrace.storage import receipts
 
 SHOWN: Final = 100
 KINDS: Final = {"subject": "person", "turn": "turn", "session": "conversation"}
+# Tables by what people call them; others by their name.
+TABLES: Final = {
+    "archive": "archived turns",
+    "content": "texts of turns",
+    "observation": "steps",
+    "received": "pieces received over OTLP",
+    "rollup": "sums",
+    "sampled": "notes of sampling",
+    "trace": "turns",
+}
 PHYSICAL: Final = {
     "done": "no byte is left in the file",
     "pending": "bytes are still to be overwritten in the file; this happens by itself",
@@ -40,6 +50,7 @@ def one(request: Request) -> Response:
         title="Receipt",
         receipt=receipt,
         kinds=KINDS,
+        names=TABLES,
         physical=PHYSICAL.get(str(receipt.verification.get("physical"))),
         is_valid=receipts.is_valid(receipt.document(), visit.context.keyring) if receipt.signature else None,
     )

@@ -13,6 +13,7 @@ from turntrace.jobs import erase
 from turntrace.jobs.subject import stored_ids
 from turntrace.keyring import subject_names
 from turntrace.panel.gate.role import Role
+from turntrace.panel.pages.erasures import TABLES
 from turntrace.panel.trail import noted
 from turntrace.panel.visit import Visit, visit_of
 from turntrace.records.erasure import Target
@@ -22,7 +23,7 @@ from turntrace.storage.queries.sessions import list_sessions
 from turntrace.storage.queries.traces import list_traces
 from turntrace.storage.queries.users import list_users
 
-TURNS: Final = 20
+TURNS: Final = 10
 SESSIONS: Final = 10
 WAIT_SECONDS: Final = 10.0  # for a receipt; then its page waits
 
@@ -54,6 +55,7 @@ def _page(visit: Visit, user_id: str, *, code: int = HTTPStatus.OK, **more: Any)
         sessions=sessions.items,
         has_more_sessions=sessions.next_cursor is not None,
         may_erase=_may_erase(visit),
+        names=TABLES,
         **found,
     )
 
