@@ -18,6 +18,7 @@ from turntrace.panel.gate.session import Sessions
 from turntrace.panel.pages import (
     auditing,
     budgets,
+    commenting,
     cost,
     erasures,
     evaluators,
@@ -35,6 +36,7 @@ from turntrace.panel.pages import (
     traces,
     user,
     users,
+    views,
 )
 from turntrace.panel.problem import HANDLERS
 from turntrace.panel.views import add_admin
@@ -126,7 +128,11 @@ def _routes(context: PanelContext, doors: Sessions) -> list[BaseRoute]:
         get("/traces.csv", export.as_csv),
         get("/traces.jsonl", export.as_jsonl),
         get("/traces/{trace_id}", trace.trace),
+        post("/views", views.save),
+        post("/views/remove", views.remove),
         post("/scores", scoring.add),
+        post("/comments", commenting.add),
+        post("/comments/remove", commenting.remove),
         get("/sessions", sessions.sessions),
         get("/sessions/{session_id:path}", sessions.session),
         get("/users", users.users),
@@ -138,6 +144,7 @@ def _routes(context: PanelContext, doors: Sessions) -> list[BaseRoute]:
         get("/erasures/{erasure_id}.json", erasures.as_json),
         get("/erasures/{erasure_id}", erasures.one),
         get("/cost", cost.cost),
+        get("/cost.csv", cost.as_csv),
         get("/budgets", budgets.show),
         get("/budgets/edit", budgets.form),
         post("/budgets/save", budgets.save),

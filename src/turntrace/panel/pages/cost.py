@@ -1,19 +1,19 @@
 """Cost: what was spent, on what, over time. Every number leads to the turns behind it."""
 
-from calendar import monthrange
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from turntrace.jobs.spending import as_table, summarise
 from turntrace.panel.address import Params
 from turntrace.panel.chart import Chart, Line, dollars
+from turntrace.panel.gate.role import Role
 from turntrace.panel.narrowing import Narrowing, narrowing
 from turntrace.panel.pages.traces import Option, range_options
 from turntrace.panel.visit import Visit, visit_of
-from turntrace.panel.wording import moment
 from turntrace.records.filter import Except, TraceFilter
 from turntrace.storage.queries.costs import CostRow, costs
 
@@ -46,8 +46,23 @@ class Group:
     row: CostRow
 
 
-def cost(request: Request) -> Response:
-    """`GET /cost`."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What the address asks for."""
+
+    visit: Visit
+    narrowed: Narrowing
+    names: dict[str, str]
+    group: str
+    filter: TraceFilter
+
+    @property
+    def params(self) -> Params:
+        """The address' own parameters."""
+        return (*self.narrowed.params, *((("group_by", self.group),) if self.group != "model" else ()))
+
+
+def _asked(request: Request) -> Asked:
     visit = visit_of(request)
     query = {name: value for name, value in request.query_params.items() if name in (*_PERIOD, "environment")}
     narrowed = narrowing(query, now_us=visit.now_us, default_range=DEFAULT_RANGE)
@@ -58,38 +73,66 @@ def cost(request: Request) -> Response:
     environment = narrowed.filter.environment
     environment = None if group == "environment" and isinstance(environment, Except) else environment
     wanted = TraceFilter(from_us=narrowed.filter.from_us, to_us=narrowed.filter.to_us, environment=environment)
+    return Asked(visit=visit, narrowed=narrowed, names=names, group=group, filter=wanted)
+
+
+def cost(request: Request) -> Response:
+    """`GET /cost`."""
+    asked = _asked(request)
+    visit, narrowed, group = asked.visit, asked.narrowed, asked.group
     interval = _interval(narrowed, group)
     with visit.context.database.read() as connection:
-        total = costs(connection, filter=wanted)
-        rows = costs(connection, group_by=(group,), filter=wanted)
-        series = costs(connection, group_by=(group,), interval=interval, filter=wanted)
-        active = costs(connection, group_by=("user",), filter=wanted)
-        month = _month(connection, visit.now_us, narrowed.filter.environment)
-    kept = (*narrowed.params, *((("group_by", group),) if group != "model" else ()))
+        pricer = visit.context.pricer(connection)
+        found = summarise(connection, pricer, asked.filter, group=group, now_us=visit.now_us)
+        series = costs(connection, group_by=(group,), interval=interval, filter=asked.filter)
+    leaders = [row.keys.get(group, "") for row in found.rows[:CHART_LINES]]
     return visit.render(
         "cost.html",
         section="cost",
         title="Cost",
         narrowing=narrowed,
         custom=narrowed.custom,
-        params=kept,
-        ranges=_ranges(visit, narrowed, kept),
-        groups=[
-            Option(label=label, href=visit.address.with_query("cost", kept, group_by=name), is_current=name == group)
-            for name, label in names.items()
-        ],
+        params=asked.params,
+        ranges=_ranges(visit, narrowed, asked.params),
+        groups=_groups(asked),
         group=group,
-        group_label=names[group],
-        total=total[0] if total else CostRow(),
-        active_users=sum(1 for row in active if row.keys.get("user")),
-        forecast_nano=month,
-        rows=[_group(visit, narrowed, group, row) for row in rows[:SHOWN_ROWS]],
-        rest=max(0, len(rows) - SHOWN_ROWS),
-        chart=spending(
-            series, group, [row.keys.get(group, "") for row in rows[:CHART_LINES]], interval, narrowed.filter.from_us
-        ),
+        group_label=asked.names[group],
+        found=found,
+        total=found.total,
+        each_now=_each(found.total),
+        each_before=_each(found.previous),
+        period=_period(narrowed),
+        rows=[_group(visit, narrowed, group, row) for row in found.rows[:SHOWN_ROWS]],
+        rest=max(0, len(found.rows) - SHOWN_ROWS),
+        movers=[(each, _href(visit, narrowed, group, each.value)) for each in found.movers],
+        csv=visit.address.with_query("cost.csv", asked.params),
+        chart=spending(series, group, leaders, interval, narrowed.filter.from_us),
         unit="calls" if group in ("model", "provider") else "requests",
+        may_price=visit.viewer.may(Role.ADMIN),
     )
+
+
+def as_csv(request: Request) -> Response:
+    """`GET /cost.csv`: every row of the table, sums exact."""
+    asked = _asked(request)
+    with asked.visit.context.database.read() as connection:
+        rows = costs(connection, group_by=(asked.group,), filter=asked.filter)
+    text = as_table(asked.group, rows)
+    headers = {"content-disposition": 'attachment; filename="cost.csv"'}
+    return Response(text, media_type="text/csv; charset=utf-8", headers=headers)
+
+
+def _groups(asked: Asked) -> list[Option]:
+    to = asked.visit.address.with_query
+    return [
+        Option(label=label, href=to("cost", asked.params, group_by=name), is_current=name == asked.group)
+        for name, label in asked.names.items()
+    ]
+
+
+def _each(row: CostRow | None) -> int | None:
+    """Nano-dollars a request."""
+    return None if row is None or row.cost_total_nano is None or not row.turns else row.cost_total_nano // row.turns
 
 
 def _ranges(visit: Visit, narrowed: Narrowing, kept: Params) -> list[Option]:
@@ -108,27 +151,23 @@ def _interval(narrowed: Narrowing, group: str) -> str:
     return "hour" if start and end and end - start <= 2 * 86_400_000_000 else "day"
 
 
-def _month(connection: Any, now_us: int, environment: str | None) -> int | None:
-    """Spending of this calendar month (UTC) carried on to its end at the rate so far, nano-dollars."""
-    now = moment(now_us)
-    start = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    elapsed = (now - start).total_seconds()
-    if elapsed < 86_400:
+def _period(narrowed: Narrowing) -> Params:
+    """What other pages are to be narrowed to."""
+    kept = tuple(pair for pair in narrowed.params if pair[0] in (*_PERIOD, "environment"))
+    return kept if any(name in _PERIOD for name, _ in kept) else (*kept, ("range", narrowed.range))
+
+
+def _href(visit: Visit, narrowed: Narrowing, group: str, value: str) -> str | None:
+    """Where the turns of one value are; None for those without one."""
+    if not value:
         return None
-    wanted = TraceFilter(from_us=int(start.timestamp()) * 1_000_000, to_us=now_us, environment=environment)
-    rows = costs(connection, filter=wanted)
-    spent = rows[0].cost_total_nano if rows else None
-    return None if spent is None else round(spent * monthrange(now.year, now.month)[1] * 86_400 / elapsed)
+    change = {"tag": f"{group[4:]}:{value}"} if group.startswith("tag:") else {_FILTERS.get(group, group): value}
+    return visit.address.with_query("traces", _period(narrowed), **change)
 
 
 def _group(visit: Visit, narrowed: Narrowing, group: str, row: CostRow) -> Group:
     value = row.keys.get(group, "")
-    period = tuple(pair for pair in narrowed.params if pair[0] in (*_PERIOD, "environment")) or (
-        ("range", DEFAULT_RANGE),
-    )
-    change = {"tag": f"{group[4:]}:{value}"} if group.startswith("tag:") else {_FILTERS.get(group, group): value}
-    href = visit.address.with_query("traces", period, **change) if value else None
-    return Group(value=value, href=href, row=row)
+    return Group(value=value, href=_href(visit, narrowed, group, value), row=row)
 
 
 def spending(

@@ -186,7 +186,7 @@ def _time_step(days: Sequence[tuple[str, Cell]], chosen: Standing) -> Step | Non
 def _step_us(span_us: int) -> int:
     """The length of an interval, by how far the scores reach back."""
     if span_us <= 3 * _HOUR_US:
-        return _HOUR_US // 12
+        return _HOUR_US // 12 if span_us > _HOUR_US // 2 else _HOUR_US // 60
     return _HOUR_US if span_us <= 2 * _DAY_US else _DAY_US
 
 

@@ -12,7 +12,7 @@ from turntrace.panel.health import degraded
 from turntrace.panel.visit import visit_of
 from turntrace.records.loss import Loss
 from turntrace.settings import Settings
-from turntrace.storage import audit
+from turntrace.storage import audit, meter
 from turntrace.storage.queries.outbound import destinations
 from turntrace.storage.queries.system import SystemFacts, system
 
@@ -32,6 +32,7 @@ def show(request: Request) -> Response:
     loss = visit.context.loss()
     with visit.context.database.whole.read() as connection:
         facts = system(connection)
+        storage = meter.read(connection, limit_bytes=visit.context.settings.storage_max_bytes)
         sent_on = destinations(connection)
         entries = audit.list_entries(connection, limit=AUDIT_ROWS) if visit.viewer.may(Role.OPERATOR) else ()
     settings = visit.context.settings
@@ -54,6 +55,8 @@ def show(request: Request) -> Response:
         degraded=degraded(status, loss, now_us=visit.now_us),
         warnings=[*warnings(settings, visit.context.keyring.is_explicit, loss), *status.get("warnings", ())],
         retention=settings.retention(),
+        retention_rules=settings.retention_rules(),
+        meter=storage,
         settings=settings,
         faults=_faults(facts),
         entries=entries,

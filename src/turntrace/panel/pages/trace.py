@@ -16,6 +16,8 @@ from turntrace.records.observation import Observation
 from turntrace.records.score import DATA_TYPES
 from turntrace.records.trace import Trace
 from turntrace.records.usage import Usage
+from turntrace.storage import comments
+from turntrace.storage.comments import Comment
 from turntrace.storage.queries.traces import find_traces, turn_ids
 
 USAGE_LABELS: Final = {
@@ -38,6 +40,7 @@ def trace(request: Request) -> Response:
     any_id = request.path_params["trace_id"]
     with visit.context.database.read() as connection:
         found = find_traces(connection, any_id)
+        remarks = comments.of_turn(connection, found[0].id) if len(found) == 1 and visit.may_read else []
         together = len(turn_ids(connection, found[0].trace_id)) if found else 0
     if not found:
         raise NotFound("No trace has this id. It may have been erased, left out by sampling, or is still in the spool.")
@@ -45,7 +48,7 @@ def trace(request: Request) -> Response:
         return _together(visit, any_id, found)
     if found[0].id != any_id:
         return RedirectResponse(visit.address.to("traces", found[0].id), status_code=HTTPStatus.SEE_OTHER)
-    return _page(visit, found[0], together)
+    return _page(visit, found[0], together, remarks)
 
 
 def _together(visit: Visit, trace_id: str, turns: Sequence[Trace]) -> Response:
@@ -54,7 +57,7 @@ def _together(visit: Visit, trace_id: str, turns: Sequence[Trace]) -> Response:
     return visit.render("same_trace_id.html", section="traces", title=whole.name, whole=whole, rows=turns)
 
 
-def _page(visit: Visit, turn: Trace, together: int) -> Response:
+def _page(visit: Visit, turn: Trace, together: int, remarks: Sequence[Comment]) -> Response:
     chosen = visit.request.query_params.get("observation")
     drawing = waterfall(turn, now_us=visit.now_us)
     selected = None if chosen == "turn" else _selected(chosen, [row.observation for row in drawing.rows])
@@ -71,6 +74,7 @@ def _page(visit: Visit, turn: Trace, together: int) -> Response:
         usage_rows=usage_rows(selected.usage if selected else turn.usage),
         target=selected.id if selected else turn.id,
         scores=_scores_of(turn, selected),
+        comments=[item for item in remarks if item.span_id == (selected.span_id if selected else None)],
         data_types=DATA_TYPES,
     )
 

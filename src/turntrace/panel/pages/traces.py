@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import urlencode
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from turntrace.panel.narrowing import RANGES, TEXTS, Narrowing, narrowing
+from turntrace.panel.pages.views import usable
 from turntrace.panel.visit import Visit, visit_of
 from turntrace.records.filter import Page
 from turntrace.records.trace import Trace
@@ -55,6 +57,7 @@ def traces(request: Request) -> Response:
         page = list_traces(connection, narrowed.filter, limit=PAGE_ROWS, cursor=cursor)
         total = count_traces(connection, narrowed.filter, cap=COUNT_CAP)
         facet_values = facets(connection, narrowed.filter)
+        kept = usable(visit, connection)
         running = list_running(connection, limit=SHOWN_RUNNING + 1) if _shows_running(narrowed, cursor) else ()
     is_live = request.query_params.get("live") == "1" and cursor is None
     return visit.render(
@@ -69,6 +72,9 @@ def traces(request: Request) -> Response:
         facets=facet_options(visit, narrowed, facet_values),
         is_complete=facet_values.is_complete,
         sampled=facet_values.sampled,
+        kept=kept,
+        may_keep=visit.viewer.scope is None,
+        query=urlencode(narrowed.params),
         filter_fields=TEXTS,
         values=dict(narrowed.params),
         running=running[:SHOWN_RUNNING],

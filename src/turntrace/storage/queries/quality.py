@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, case, func, literal, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, case, func, literal, or_, select
 
 from turntrace.records.filter import TraceFilter
 from turntrace.records.score import Score
@@ -142,11 +142,12 @@ def _conditions(filter: TraceFilter, name: str | None) -> list[Any]:
 def worst(
     c: Connection, filter: TraceFilter, *, name: str, is_low_bad: bool, bad: Sequence[str] = (), limit: int = 10
 ) -> list[Score]:
-    """The worst scores of a name, the newest of equals first. Of categories: those in `bad` only."""
+    """The worst scores of a name, the newest of equals first: the lowest or highest numbers, bad booleans, and of
+    categories those in `bad`."""
     value = case((_s.data_type == "boolean", case((_s.flag.is_(True), 1.0), else_=0.0)), else_=_s.number)
     statement = _joined(select(tables.score), None).where(*_conditions(filter, name), _s.turn_id.is_not(None))
-    if bad:
-        statement = statement.where(_s.text.in_(bad))
+    is_bad = [_s.data_type == "numeric", and_(_s.data_type == "boolean", _s.flag.is_(not is_low_bad))]
+    statement = statement.where(or_(*is_bad, _s.text.in_(bad)))
     order = (value.asc() if is_low_bad else value.desc(), _s.created_at_us.desc(), _s.id)
     rows = c.execute(statement.order_by(*order).limit(limit)).mappings()
     return [to_score(row) for row in rows]
