@@ -1,7 +1,8 @@
 """Second descriptions of one model call: a provider SDK's own span, and Logfire's second span of a stream."""
 
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any, Final
 
@@ -44,29 +45,45 @@ def _is_sdk_span(draft: Draft) -> bool:
 
 
 class _Neighbours:
-    """Model calls of other scopes that are ancestors or siblings of a span: the nearest ones, not all."""
+    """Model calls of other scopes that may describe the same call: the nearest ones, not all."""
 
     def __init__(self, tree: Tree, drafts: list[Draft]) -> None:
         self._tree = tree
         calls = [draft for draft in drafts if draft.type in MODEL_CALLS and not _is_sdk_span(draft)]
         self._calls = {draft.span.span_id: draft for draft in calls}
         self._siblings: dict[str | None, list[Draft]] = {}
-        self._by_response: dict[tuple[str | None, str | None], list[Draft]] = {}
-        for draft in calls:
-            parent = tree.parents.get(draft.span.span_id)
-            self._siblings.setdefault(parent, []).append(draft)
-            self._by_response.setdefault((parent, _response_id(draft)), []).append(draft)
+        self._by_response: dict[str, list[Draft]] = {}
+        self._by_model: dict[str, list[Draft]] = {}
+        for draft in sorted(calls, key=_start):
+            self._siblings.setdefault(tree.parents.get(draft.span.span_id), []).append(draft)
+            for model in {draft.model, draft.model_requested} - {None}:
+                self._by_model.setdefault(str(model), []).append(draft)
+            response_id = _response_id(draft)
+            if response_id is not None:
+                self._by_response.setdefault(response_id, []).append(draft)
 
     def of(self, draft: Draft) -> Iterator[Draft]:
-        """Ancestors from the nearest up, then siblings: those with the same response id first."""
+        """Those with the same response id, ancestors from the nearest up, siblings; for our own tracing of a client
+        also those around it in time: callbacks of frameworks describe calls that they are not the parents of."""
+        yield from self._by_response.get(_response_id(draft) or "", ())
         for span_id in islice(self._tree.ancestors(draft.span.span_id), _MOST_NEAR):
             if span_id in self._calls:
                 yield self._calls[span_id]
-        parent = self._tree.parents.get(draft.span.span_id)
-        response_id = _response_id(draft)
-        if response_id is not None:
-            yield from self._by_response.get((parent, response_id), ())
-        yield from islice(self._siblings.get(parent, ()), _MOST_NEAR)
+        yield from islice(self._siblings.get(self._tree.parents.get(draft.span.span_id), ()), _MOST_NEAR)
+        if draft.span.own is not None:
+            yield from self._around(draft)
+
+    def _around(self, draft: Draft) -> Iterator[Draft]:
+        """Calls of the same model that began before it, the last one first: of two around it the tighter one."""
+        known = self._by_model.get(draft.model_requested or "", [])
+        before = bisect_right(known, draft.started_at_us, key=_start)
+        for other in known[max(0, before - _MOST_NEAR) : before][::-1]:
+            if _contains(other.span, draft.span) and (None in (other.usage, draft.usage) or other.usage == draft.usage):
+                yield other
+
+
+def _start(draft: Draft) -> int:
+    return draft.started_at_us
 
 
 def _have_one_id(one: Draft, other: Draft) -> bool:
@@ -78,14 +95,39 @@ def _is_same_call(one: Draft, other: Draft) -> bool:
     if _response_id(one) and _response_id(other):
         return _have_one_id(one, other)
     models = {one.model, one.model_requested} & {other.model, other.model_requested} - {None}
-    return bool(models) and (_contains(one.span, other.span) or _contains(other.span, one.span))
+    if not models:
+        return False
+    return _contains(one.span, other.span) or _contains(other.span, one.span) or _is_late_stream(one, other)
+
+
+def _is_late_stream(one: Draft, other: Draft) -> bool:
+    """A generator's span can be over before the call is made that it describes: then the answer is the same, and only
+    our own tracing of the client knows its usage."""
+    is_ours = other.span.own is not None and one.usage is None and one.parameters.get("stream") in (None, True)
+    return is_ours and one.started_at_us <= other.started_at_us and bool(_said(one)) and _said(one) == _said(other)
+
+
+def _said(draft: Draft) -> str:
+    """The text of an answer, whatever its shape."""
+    if isinstance(draft.output, str):
+        return draft.output
+    parts = draft.output if isinstance(draft.output, list) else []
+    return "".join(str(part.get("content") or "") for part in parts if isinstance(part, dict))
 
 
 def _response_id(draft: Draft) -> str | None:
-    if draft.response_id:
-        return draft.response_id
-    found = mapping(draft.span.attributes.get("output.value")).get("id")
-    return found if isinstance(found, str) else None
+    return draft.response_id or _stated_id(mapping(draft.span.attributes.get("output.value")))
+
+
+def _stated_id(output: Mapping[str, Any]) -> str | None:
+    """The id in a recorded answer: the provider's own, or the one that langchain put it into."""
+    found = output.get("id")
+    try:
+        if found is None and "generations" in output:
+            found = output["generations"][0][0]["message"]["kwargs"]["response_metadata"]["id"]
+    except (KeyError, IndexError, TypeError):  # of another version's shape
+        return None
+    return found if isinstance(found, str) and found else None
 
 
 def _contains(outer: RawSpan, inner: RawSpan) -> bool:

@@ -33,6 +33,8 @@ _DATABASES: Final = frozenset(
 _RUNTIME: Final = frozenset(
     _INSTRUMENTATION + name for name in ["threading", "asyncio", "logging", "grpc", "system_metrics"]
 )
+# LiteLLM tells of each call a second time, in a child: as the provider was sent it.
+_RAW_REQUEST: Final = ("litellm", "raw_gen_ai_request")
 MODEL_PREFIXES: Final = ("gen_ai.", "llm.", "openinference.", "langfuse.", "traceloop.", "mlflow.", "ai.", "mcp.")
 VECTOR_STORES: Final = frozenset(
     [
@@ -61,6 +63,8 @@ def is_noise(span: RawSpan, keep_scopes: Container[str], *, is_captured: bool = 
     scope = span.scope
     if span.own is not None or scope is None or scope in keep_scopes:
         return False
+    if (scope, span.name) == _RAW_REQUEST and span.parent_span_id is not None:
+        return True
     if not (_is_framework(span, scope, is_captured) or _is_http_client(span)):
         return False
     return not any(name.startswith(MODEL_PREFIXES) for name in span.attributes)

@@ -9,7 +9,7 @@ from tests.unit.pipeline.otlp_fixture import NAMES, compare, load, observe
 
 
 def test_all_fixtures_are_here() -> None:
-    assert len(NAMES) == 26
+    assert len(NAMES) == 30
 
 
 @pytest.mark.parametrize("name", NAMES)

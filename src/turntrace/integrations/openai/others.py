@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+from opentelemetry import trace
+
 from turntrace.tracing.context import current_span
 
 # Attributes of a span that is a model call already, and the values that say so (lower case).
@@ -19,12 +21,17 @@ _MODEL_CALLS: Final[Mapping[str, frozenset[str]]] = {
 def is_described() -> bool:
     """Whether the current span is another instrumentation's model call: an SDK that traces itself is at work."""
     span = current_span()
-    if getattr(span, "own", None) is not None or not span.is_recording():
+    if not span.is_recording():
         return False
-    attributes: Any = getattr(span, "attributes", None)
-    if not isinstance(attributes, Mapping):
-        return False
+    attributes = _attributes_of(span)
     return any(str(attributes.get(name)).lower() in values for name, values in _MODEL_CALLS.items())
+
+
+def _attributes_of(span: trace.Span) -> Mapping[str, Any]:
+    """Of a span that an instrumentation made; an observation of our own has none."""
+    facts = getattr(span, "facts", None)  # of ours; spans of the SDK have the attributes themselves
+    found = facts.get("attributes") if isinstance(facts, dict) else getattr(span, "attributes", None)
+    return found if isinstance(found, Mapping) else {}
 
 
 def is_wrapped_by_another(owner: Any, *names: str) -> bool:

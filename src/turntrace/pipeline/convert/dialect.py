@@ -6,9 +6,12 @@ from typing import Any, Final
 
 from turntrace.pipeline.convert import (
     langfuse,
+    langsmith,
+    litellm,
     mcp,
     mlflow,
     openinference,
+    openlit,
     openllmetry,
     otelgenai,
     pydanticai,
@@ -55,6 +58,18 @@ def _is_mcp(span: RawSpan, names: str) -> bool:
     return "mcp.method.name" in span.attributes
 
 
+def _is_langsmith(span: RawSpan, names: str) -> bool:
+    return "langsmith.span.kind" in span.attributes
+
+
+def _is_litellm(span: RawSpan, names: str) -> bool:
+    return span.scope == litellm.SCOPE and ("litellm.call_id" in span.attributes or "\nllm.request.type" in names)
+
+
+def _is_openlit(span: RawSpan, names: str) -> bool:
+    return (span.scope or "").startswith(openlit.SCOPE) and "gen_ai.operation.name" in span.attributes
+
+
 def _is_openllmetry(span: RawSpan, names: str) -> bool:
     attributes = span.attributes
     if "llm.request.type" in attributes or "traceloop.span.kind" in attributes or "\ntraceloop." in names:
@@ -85,6 +100,9 @@ DIALECTS: Final[tuple[Dialect, ...]] = (
     Dialect("mlflow", _is_mlflow, mlflow.read),
     Dialect("vercel-ai", _is_vercel, vercel.read),
     Dialect("mcp", _is_mcp, mcp.read),
+    Dialect("langsmith", _is_langsmith, langsmith.read),
+    Dialect("litellm", _is_litellm, litellm.read),
+    Dialect("openlit", _is_openlit, openlit.read),
     Dialect("openllmetry", _is_openllmetry, openllmetry.read),
     Dialect("pydantic-ai", _is_pydanticai, pydanticai.read),
     Dialect("otel-genai", _is_otelgenai, otelgenai.read),

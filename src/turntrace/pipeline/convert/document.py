@@ -33,6 +33,8 @@ def document(entry: Any) -> Document:
         found["score"] = score
     if metadata:
         found["metadata"] = metadata
+        if found.get("id") is None and isinstance(metadata.get("id"), (str, int)):
+            found["id"] = metadata["id"]
     return found
 
 

@@ -40,6 +40,8 @@ _FIRST_CHUNK: Final = "First Token Stream Event"
 def read(bag: Bag, draft: Draft) -> None:
     """Fill the draft from OpenInference attributes."""
     draft.type = kind_of(bag.take("openinference.span.kind")) or draft.type
+    if draft.type == "generation" and "._" in draft.name and (draft.span.scope or "").endswith(".llama_index"):
+        draft.type = "chain"  # a method that prepares a call: llama-index describes every method of a model as one
     given, answered = bag.structured("input.value"), bag.structured("output.value")
     bag.take("input.mime_type", "output.mime_type")
     _names(bag, draft, mapping(given))

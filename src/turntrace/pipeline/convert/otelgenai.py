@@ -124,7 +124,7 @@ def _messages(bag: Bag, draft: Draft) -> None:
     asked: list[Message] = from_parts(given)
     if given is not None and not asked and given != []:
         asked = [{"role": "user", "content": given}]  # truncated or unknown: kept as it is
-    messages = [*system, *asked]
+    messages = [*([] if system and system[0] in asked else system), *asked]  # some say it in both places
     if messages:
         draft.input = messages
     elif older is not None and draft.input is None:
