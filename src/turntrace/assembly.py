@@ -36,6 +36,7 @@ from turntrace.storage import marks, migrate, prices, switches, windows
 from turntrace.storage.database import Database, memory_engine
 from turntrace.storage.opening import open_database
 from turntrace.version import __version__
+from turntrace.worker.capacity import Capacity
 from turntrace.worker.comment import TAG_PURPOSE
 from turntrace.worker.exporter import Exporter, Exporters, names_for
 from turntrace.worker.loop import Source, Worker
@@ -184,11 +185,13 @@ def build_worker(
     price_list = PriceList(settings, database, pipeline)
     kill_switch = KillSwitch(database, tell_switch)
     capture_windows = Windows(database, pipeline)
+    capacity = Capacity(database, settings.storage_max_bytes, pipeline.modes)
 
     def look() -> None:
         price_list.refresh()
         kill_switch.refresh()
         capture_windows.refresh()
+        capacity.refresh()
 
     return Worker(
         source,

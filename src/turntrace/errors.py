@@ -24,6 +24,10 @@ class DatabaseUnavailable(TurntraceError):
     """The database cannot be reached."""
 
 
+class StorageFull(TurntraceError):
+    """The database has reached `storage_max_bytes`: turns wait in the spool. Shorten retention, or raise the limit."""
+
+
 class DriverMissing(TurntraceError):
     """The driver for this database is not installed."""
 

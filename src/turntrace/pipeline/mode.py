@@ -58,6 +58,7 @@ class Modes:
         self._may_be_full = settings.content == FULL or settings.allow_unredacted
         self._names = names
         self.windows: tuple[Window, ...] = ()
+        self.most = FULL  # less where the database is nearly full
 
     def window(self, work: Work) -> Window | None:
         """The window that this turn began in, or None."""
@@ -71,6 +72,8 @@ class Modes:
         mode = window.mode if window is not None else self._by_rule(work)
         if mode == FULL and not self._may_be_full:
             mode = REDACTED
+        if _ORDER[self.most] < _ORDER[mode]:
+            mode = self.most
         own = work.fragment.turn.content
         return own if own in _ORDER and _ORDER[own] < _ORDER[mode] else mode
 

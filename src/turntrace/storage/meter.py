@@ -14,7 +14,7 @@ EVERY_US: Final = 3 * 3600 * 1_000_000
 MOST_SAMPLES: Final = 240  # a month of them
 DAY_US: Final = 86_400 * 1_000_000
 LEAST_US: Final = DAY_US // 2  # of samples that a forecast needs
-FULL_SHARE: Final = 0.9  # of the limit: from here on texts are not stored
+FULL_SHARE: Final = 0.9  # of the limit: from here on texts are not stored (`worker.capacity`)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
