@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from turntrace import assembly
-from turntrace.budgets import Prices
 from turntrace.errors import InvalidInput, TurntraceError
-from turntrace.integrations.pricefile import read_file
+from turntrace.integrations.pricefile import Prices, read_file
 from turntrace.jobs import reprice
 from turntrace.jobs.reprice import Report, Span
 from turntrace.pipeline.price import Pricer
