@@ -1,15 +1,16 @@
 """`turntrace doctor`: what is wrong or risky with a set-up, each as one sentence with what to do."""
 
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from turntrace.errors import TurntraceError
 from turntrace.settings import Settings
+from turntrace.spool.counters import SURROUNDED, Counters, by_prefix
 from turntrace.spool.directory import locate
+from turntrace.spool.home import COUNTERS, PREFIX
 from turntrace.storage import migrate
 from turntrace.storage.database import Database
+from turntrace.surroundings import SURROUNDINGS
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +81,11 @@ def _panel(settings: Settings) -> Iterator[Finding]:
 
 
 def _server(settings: Settings) -> Iterator[Finding]:
-    if "gevent.monkey" in sys.modules or "eventlet" in sys.modules:
-        yield Finding("warning", "server: gevent or eventlet is patched in; use worker=external")
-    uwsgi = sys.modules.get("uwsgi")
-    if uwsgi is not None and not getattr(uwsgi, "opt", {}).get("enable-threads"):
-        yield Finding("error", "server: uWSGI runs without threads; start it with --enable-threads")
-    if settings.worker == "thread" and Path("/.dockerenv").exists():
-        yield Finding("ok", "server: the worker runs in a thread of the web process")
+    """What the application's own processes found out about their server: this one runs elsewhere."""
+    root = locate(settings).path
+    running = [Counters.read(path) for path in root.glob(f"{PREFIX}*/{COUNTERS}")] if root is not None else []
+    found = {name for counters in running for name in by_prefix(counters, SURROUNDED)}
+    for name in sorted(found & SURROUNDINGS.keys()):
+        yield Finding("error" if name == "uwsgi" else "warning", f"server: {SURROUNDINGS[name]}")
+    if running and not found:
+        yield Finding("ok", f"server: {len(running)} {'process records' if len(running) == 1 else 'processes record'}")

@@ -25,10 +25,11 @@ from turntrace.keyring import KeyRing
 from turntrace.records.fragment import FrameKind
 from turntrace.records.score import DATA_TYPES
 from turntrace.settings import Settings
-from turntrace.spool.counters import CPU, PAUSED_UNTIL
+from turntrace.spool.counters import CPU, PAUSED_UNTIL, SURROUNDED
 from turntrace.spool.directory import Location, WorkerLock, locate
 from turntrace.spool.memory import MemorySpool
 from turntrace.spool.writer import SpoolWriter
+from turntrace.surroundings import SURROUNDINGS, risky_surroundings
 from turntrace.tracing import observation as observing
 from turntrace.tracing import outgoing, threads
 from turntrace.tracing.baggage import baggage_values, extract_baggage
@@ -482,6 +483,7 @@ class SpoolRecorder:
     def warnings(self) -> tuple[str, ...]:
         """What is risky about this set-up, as sentences."""
         found = list(self.location.warnings) if self.location else []
+        found += [SURROUNDINGS[name] for name in risky_surroundings(self.settings.worker)]
         if self.settings.enabled and not self._is_switched_on():
             found.append("Recording is switched off in the database. `turntrace switch on` switches it on.")
         if isinstance(self._spool, MemorySpool):
@@ -508,6 +510,8 @@ class SpoolRecorder:
             self._supervisor = self._supervise(location, mode)
         if self.settings.thread_context:
             threads.install()
+        for name in risky_surroundings(mode):  # for `doctor`, which runs elsewhere
+            self._spool.counters.put(f"{SURROUNDED}{name}", 1)
         for warning in self.warnings():
             log.warning("turntrace: %s", warning)
 

@@ -32,6 +32,7 @@ LOST_FRAMES: Final = "lost_frames:"  # + reason: later frames of a turn that is 
 
 # What else a capturing process says of itself.
 CPU: Final = "cpu_us"  # CPU time of the whole process, the host's included
+SURROUNDED: Final = "surrounded:"  # + what its server is or lacks, by the names of `turntrace.surroundings`
 PAUSED_UNTIL: Final = "paused_until_us"  # recording pauses after many faults: until when, Unix time
 
 
