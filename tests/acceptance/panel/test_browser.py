@@ -24,6 +24,8 @@ PAGES = {
     "new-evaluator": "/evaluators/new",
     "new-judge": "/evaluators/new?start=template:groundedness",
     "system": "/system",
+    "privacy": "/privacy",
+    "audit": "/audit",
     "keys": "/admin/api-key/list",
     "people": "/admin/account/list",
     "new-person": "/admin/account/create",

@@ -28,8 +28,8 @@ from turntrace.storage.queries.traces import list_traces
 # It stands in every text of the turns; nothing else has it.
 MARK = "zqcanary"
 LINK = re.compile(r'(?:href|action|hx-get|src)="(/llm-admin[^"#]*)"')
-# Forms that a viewer may send: their own session and looks.
-OPEN_FORMS = {"/login", "/logout", "/theme"}
+# Forms that a viewer may send: their own session, looks and saved views.
+OPEN_FORMS = {"/login", "/logout", "/theme", "/views", "/views/remove", "/views/delete"}
 # Tried for a part of a path that no page links to.
 WORDS = ("support", "answer", "1", "x")
 MOST_PAGES = 160
