@@ -21,6 +21,7 @@ from turntrace.storage.database import Database
 from turntrace.storage.received import ReceivedMeanwhile
 from turntrace.version import __version__
 from turntrace.worker.comment import redacted_scores, redacted_text
+from turntrace.worker.courtesy import Courtesy
 from turntrace.worker.delivery import Delivery, as_lost, pause
 from turntrace.worker.open_turns import OpenTurns
 from turntrace.worker.reception import Arrival, Desk, Gathered
@@ -111,6 +112,8 @@ class Worker:
         self._counted_at = self._told_at = -COUNTS_EVERY_SECONDS
         self._last_counts: dict[str, ProcessCounts] = {}
         self._has_buried = False
+        self._courtesy = Courtesy(clock=clock)
+        self._is_behind = False
 
     @property
     def pipeline(self) -> Pipeline:
@@ -121,7 +124,10 @@ class Worker:
         """Work until `stop` is set, then drain what is already spooled, for `drain_seconds` at the most."""
         self.warm_up()
         while not stop.is_set():
-            if not self._guarded_step(stop):
+            began = self._clock()
+            if self._guarded_step(stop):
+                stop.wait(self._courtesy.rest_seconds(self._clock() - began, is_behind=self._is_behind))
+            else:
                 stop.wait(self._poll_seconds)
         deadline = self._clock() + drain_seconds
         while self._clock() < deadline and self._guarded_step(stop, retry=False):
@@ -170,6 +176,7 @@ class Worker:
         self._before_step()
         frames = self._source.poll(FRAMES_PER_POLL, BYTES_PER_POLL)
         self._in_hand = sum(_is_new_turn(frame) for frame in frames)
+        self._is_behind = len(frames) > self._batch_turns
         for chunk in self._chunks(frames):
             self._commit(chunk, stop)
         self._bury_dead(stop)
