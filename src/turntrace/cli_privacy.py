@@ -5,6 +5,7 @@ import getpass
 import json
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +46,10 @@ def add(parent: Any, leaf: Leaf, settings: OpenSettings, database: OpenDatabase)
 
 
 def _erase(words: argparse.Namespace, settings: Settings, database: Database) -> int:
-    tool = privacy.Privacy(database, keys_of(settings), archive_dir=settings.archive_dir)
-    if words.verify:
-        return _verify(words, tool)
-    receipt = tool.receipt(words.receipt) if words.receipt else _carried_out(words, tool)
+    with closing(privacy.Privacy(database, keys_of(settings), archive_dir=settings.archive_dir)) as tool:
+        if words.verify:
+            return _verify(words, tool)
+        receipt = tool.receipt(words.receipt) if words.receipt else _carried_out(words, tool)
     print(json.dumps(receipt.document()) if words.json else _told(receipt))
     return 0
 

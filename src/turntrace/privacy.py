@@ -111,6 +111,10 @@ class Privacy:
         found = document.document() if isinstance(document, Receipt) else document
         return receipts.is_valid(found, self._keys)
 
+    def close(self) -> None:
+        """Close idle connections; the next use opens new ones."""
+        self._database.close()
+
     def _look_up(self, connection: Any, query: Any, *arguments: Any) -> Target:
         if connection is not None:
             found: Target = query(_shared(connection), *arguments)

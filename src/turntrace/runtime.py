@@ -125,6 +125,8 @@ class Turntrace:
         """Stop the worker that this process started, within `shutdown_seconds`; what is spooled stays spooled."""
         if self._budgets is not None:
             self._budgets.close()
+        if self._privacy is not None:
+            self._privacy.close()
         return self.recorder.stop(self.settings.shutdown_seconds)
 
     # --- recording --------------------------------------------------------------------------------------------------
