@@ -165,6 +165,8 @@ _SCORE: Final = record(
         "turn_id": nullable(text("`id` of the scored trace")),
         "observation_id": _MAYBE,
         "session_id": _MAYBE,
+        "dataset_item_id": _MAYBE,
+        "run_item_id": _MAYBE,
         "user_id": _MAYBE,
         "author": _MAYBE,
         "evaluator": _MAYBE,

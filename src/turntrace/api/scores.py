@@ -29,12 +29,14 @@ WAIT_SECONDS: Final = 2.0
 PAUSE_SECONDS: Final = 0.1
 MOST_WAITING: Final = 64
 
-_TARGETS: Final = ("trace_id", "observation_id", "session_id")
+_TARGETS: Final = ("trace_id", "observation_id", "session_id", "dataset_item_id", "run_item_id")
 _FORMS: Final = {"trace_id": re.compile(r"[0-9a-f]{32}\Z"), "observation_id": re.compile(r"[0-9a-f]{48}\Z")}
 _FIND: Final[Mapping[str, Callable[[Connection, str], tuple[Target, ...]]]] = {
     "trace_id": targets.of_trace,
     "observation_id": targets.of_observation,
     "session_id": targets.of_session,
+    "dataset_item_id": targets.of_dataset_item,
+    "run_item_id": targets.of_run_item,
 }
 _LONGEST: Final = {"categorical": 200, "text": 10_000, "correction": 100_000}
 _NANOSECONDS_A_MICROSECOND: Final = 1000
@@ -54,9 +56,11 @@ BODY: Final[Schema] = record(
         "trace_id": text("`id` or W3C trace id"),
         "observation_id": text("`id` of the observation"),
         "session_id": text("id of the session", minLength=1, maxLength=500),
+        "dataset_item_id": text("id of the dataset item", minLength=1, maxLength=32),
+        "run_item_id": text("id of what a run made of an item", minLength=1, maxLength=32),
     },
     required=("name", "value"),
-    description="Exactly one of trace_id, observation_id and session_id; keys with `feedback` only give trace_id",
+    description=f"Exactly one of {', '.join(_TARGETS)}; keys with `feedback` only give trace_id",
 )
 
 
@@ -192,6 +196,8 @@ def _to_score(call: Call, body: Mapping[str, Any], data_type: str, target: Targe
         turn_id=target.turn_id,
         span_id=target.span_id,
         session_id=target.session_id,
+        dataset_item_id=target.dataset_item_id,
+        run_item_id=target.run_item_id,
         user_id=target.user_id,
         comment=redact(comment) if comment else None,
         author=principal.name if principal else None,

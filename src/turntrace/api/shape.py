@@ -236,8 +236,8 @@ def _amounts(into: int | None, out: int | None, total: int | None) -> JSON:
 
 
 _SCORE_OF_PLAIN = (
-    "id name value data_type source comment trace_id turn_id observation_id session_id user_id author "
-    "evaluator evaluator_version environment"
+    "id name value data_type source comment trace_id turn_id observation_id session_id "
+    "dataset_item_id run_item_id user_id author evaluator evaluator_version environment"
 )
 
 

@@ -12,7 +12,7 @@ SCORE_SOURCES: tuple[str, ...] = get_args(ScoreSource)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """One score. Exactly one of turn, observation or session is its target.
+    """One score. Exactly one of turn, observation, session, dataset item or run item is its target.
 
     `value` is a float (numeric), bool (boolean) or str (categorical, text, correction).
     """
@@ -26,6 +26,8 @@ class Score:
     trace_id: str | None = None
     span_id: str | None = None
     session_id: str | None = None
+    dataset_item_id: str | None = None
+    run_item_id: str | None = None
     user_id: str | None = None  # the subject whose turn was scored
     comment: str | None = None
     author: str | None = None

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, or_, select, update
 
 from turntrace.errors import InvalidInput, NotFound
 from turntrace.records.score import DATA_TYPES, SCORE_SOURCES, Score
-from turntrace.storage import bulk, seal, tables, tombstones
+from turntrace.storage import bulk, scoreconfigs, seal, tables, tombstones
 from turntrace.storage.narrow import json_object
 
 _s = tables.score.c
@@ -34,6 +34,7 @@ def upsert(connection: Connection, score: Score, *, now_us: int) -> Upserted:
         InvalidInput: a field is not allowed. NotFound: there is no such turn or observation.
     """
     check(score)
+    scoreconfigs.check(connection, score)
     tombstones.take_fence(connection)  # or the turn could be erased between the look at it and the commit
     known = connection.execute(select(_s.created_at_us).where(_s.id == score.id)).scalar()
     created = now_us if known is None else int(known)
@@ -87,8 +88,8 @@ def check(score: Score) -> None:
         raise InvalidInput(f"data_type: one of {', '.join(DATA_TYPES)}", field="data_type")
     if score.source not in SCORE_SOURCES:
         raise InvalidInput(f"source: one of {', '.join(SCORE_SOURCES)}", field="source")
-    if not (score.turn_id or score.session_id):
-        raise InvalidInput("name a trace, an observation or a session to score", field="trace_id")
+    if not (score.turn_id or score.session_id or score.dataset_item_id or score.run_item_id):
+        raise InvalidInput("name a trace, an observation, a session or an item to score", field="trace_id")
     _check_value(score)
 
 
@@ -175,6 +176,8 @@ def _row(score: Score) -> dict[str, Any]:
                 "trace_id",
                 "span_id",
                 "session_id",
+                "dataset_item_id",
+                "run_item_id",
                 "user_id",
                 "comment",
                 "author",

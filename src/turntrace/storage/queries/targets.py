@@ -20,6 +20,8 @@ class Target:
     span_id: str | None = None
     session_id: str | None = None
     user_id: str | None = None
+    dataset_item_id: str | None = None
+    run_item_id: str | None = None
 
 
 def of_trace(c: Connection, any_id: str) -> tuple[Target, ...]:
@@ -41,3 +43,17 @@ def of_session(c: Connection, session_id: str) -> tuple[Target, ...]:
         return ()
     known = [user for user in users if user]
     return (Target(session_id=session_id, user_id=known[0] if len(known) == 1 else None),)
+
+
+def of_dataset_item(c: Connection, item_id: str) -> tuple[Target, ...]:
+    """The dataset item with this id."""
+    i = tables.dataset_item.c
+    row = c.execute(select(i.user_id).where(i.id == item_id)).first()
+    return () if row is None else (Target(dataset_item_id=item_id, user_id=row.user_id),)
+
+
+def of_run_item(c: Connection, item_id: str) -> tuple[Target, ...]:
+    """What a run made of an item, by its id."""
+    i = tables.run_item.c
+    row = c.execute(select(i.user_id).where(i.id == item_id)).first()
+    return () if row is None else (Target(run_item_id=item_id, user_id=row.user_id),)

@@ -1,0 +1,161 @@
+"""Evaluators and score configs over the API: life cycle, versions, and refusals that name their place."""
+
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.integration.api.conftest import context_of, make_key
+from tests.integration.evaluation.bench import CHECK, put, some
+from turntrace import api
+from turntrace.evaluating import workbench
+from turntrace.keyring import KeyRing
+from turntrace.settings import Settings
+from turntrace.storage import migrate
+from turntrace.storage.database import Database
+from turntrace.storage.queries import evaluators as queries
+from turntrace.storage.sealing import unseal
+
+JUDGE: dict[str, Any] = {
+    "name": "helpful",
+    "kind": "judge",
+    "judge": {"base_url": "http://10.1.2.3:9/v1", "model": "small", "api_key": "sk-secret"},
+    "prompt": "Did it help? {{input}} {{output}}",
+    "variables": {"input": "$.input", "output": "$.output"},
+    "score": {"name": "helpful", "data_type": "numeric", "min": 0, "max": 1},
+}
+SETTINGS = Settings(
+    secret_key="0123456789abcdef" * 4, judge_allowed_hosts=("10.0.0.0/8",), evaluator_functions=("shop.q:right",)
+)
+KEYS = KeyRing.from_settings(SETTINGS, None)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Database:
+    database = Database(f"sqlite:///{tmp_path / 'turntrace.db'}")
+    migrate.upgrade(database)
+    return database
+
+
+@pytest.fixture
+async def client(small: Database) -> AsyncIterator[httpx.AsyncClient]:
+    context = replace(context_of(small), settings=SETTINGS, keyring=KEYS, workbench=workbench(SETTINGS, KEYS))
+    transport = httpx.ASGITransport(api.build(context))
+    headers = make_key(small, "read", "write")
+    async with httpx.AsyncClient(transport=transport, base_url="http://api.test", headers=headers) as found:
+        yield found
+    small.close()
+
+
+async def test_an_evaluator_lives_through_versions(client: httpx.AsyncClient, small: Database) -> None:
+    made = await client.post("/evaluators", json=JUDGE)
+    assert made.status_code == 201, made.text
+    body = made.json()
+    assert (body["version"], body["enabled"], body["has_api_key"]) == (1, True, True)
+    assert "sk-secret" not in made.text
+    path = f"/evaluators/{body['id']}"
+    off = (await client.patch(path, json={"enabled": False})).json()
+    assert (off["version"], off["enabled"]) == (1, False)
+    changed = (await client.patch(path, json={"prompt": "Was it of help? {{output}}", "sample_rate": 0.5})).json()
+    assert (changed["version"], changed["sample_rate"], changed["enabled"]) == (2, 0.5, False)
+    with small.read() as c:
+        stored = queries.get(c, body["id"])
+    assert stored.sealed is not None
+    assert unseal(KEYS, stored.sealed) == "sk-secret"
+    assert [item["id"] for item in (await client.get("/evaluators")).json()["data"]] == [body["id"]]
+    assert (await client.post("/evaluators", json=JUDGE)).status_code == 400
+    assert (await client.delete(path)).status_code == 200
+    assert (await client.get(path)).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        ({"prompt": "Did it {{help}}?"}, "$.prompt"),
+        ({"variables": {"input": "$.[", "output": "$"}}, "$.variables.input"),
+        ({"judge": {"base_url": "http://127.0.0.1:9/v1", "model": "m"}}, "$.judge.base_url"),
+        ({"judge": {"base_url": "http://[::1]:9/v1", "model": "m"}}, "$.judge.base_url"),
+        ({"judge": {"base_url": "ftp://10.1.2.3/v1", "model": "m"}}, "$.judge.base_url"),
+        ({"judge": {"callable": "os:system", "model": "m"}}, "$.judge.callable"),
+        ({"score": {"data_type": "categorical"}}, "$.score.categories"),
+        ({"score": {"data_type": "numeric", "min": 1, "max": 0}}, "$.score.max"),
+        ({"filter": {"environment": "turntrace-evaluation"}}, "$.filter.environment"),
+        ({"filter": {"colour": "red"}}, "$.filter.colour"),
+        ({"schedule": {"cron": "every day"}}, "$.schedule.cron"),
+        ({"schedule": {"cron": "0 6 * * *", "interval_seconds": 5}}, "$.schedule"),
+        ({"kind": "code", "code": {"function": "os:system"}, "judge": None, "prompt": None}, "$"),
+        ({"daily_budget_usd": "much"}, "$.daily_budget_usd"),
+        ({"template": "nothing"}, "$.template"),
+    ],
+)
+async def test_what_cannot_work_is_refused_with_its_place(
+    client: httpx.AsyncClient, change: dict[str, Any], place: str
+) -> None:
+    body = {name: value for name, value in {**JUDGE, **change}.items() if value is not None}
+    refused = await client.post("/evaluators", json=body)
+    assert refused.status_code == 400, refused.text
+    assert place in refused.text
+    assert (await client.get("/evaluators")).json()["data"] == []
+
+
+async def test_only_functions_that_the_settings_name_are_called(client: httpx.AsyncClient) -> None:
+    body: dict[str, Any] = {"name": "right", "kind": "code", "code": {"function": "os:system"}}
+    refused = await client.post("/evaluators", json=body)
+    assert refused.status_code == 400
+    assert "evaluator_functions" in refused.text
+    assert (await client.post("/evaluators", json={**body, "code": {"function": "shop.q:right"}})).status_code == 201
+
+
+async def test_a_preview_runs_on_past_turns_and_stores_nothing(client: httpx.AsyncClient, small: Database) -> None:
+    now_us = time.time_ns() // 1000
+    put(small, *[replace(t, started_at_us=now_us - 5_000_000 - i) for i, t in enumerate(some(7))], at_us=now_us)
+    found = (await client.post("/evaluators/preview", json=dict(CHECK))).json()
+    assert (found["matched"], len(found["samples"])) == (7, 5)
+    assert {sample["value"] for sample in found["samples"]} == {True}
+    assert (await client.get("/scores")).json()["data"] == []
+
+
+async def test_history_is_estimated_before_it_is_asked_for(client: httpx.AsyncClient, small: Database) -> None:
+    put(small, *some(4))
+    evaluator_id = (await client.post("/evaluators", json=dict(CHECK))).json()["id"]
+    period = {"from": "2020-01-01", "to": "2030-01-01"}
+    dry = await client.post(f"/evaluators/{evaluator_id}/backfills", json={**period, "dry_run": True})
+    assert (dry.status_code, dry.json()["runs"]) == (200, 4)
+    made = await client.post(f"/evaluators/{evaluator_id}/backfills", json=period)
+    assert (made.status_code, made.json()["status"]) == (201, "running")
+
+
+async def test_scores_fit_the_config_of_their_name(client: httpx.AsyncClient, small: Database) -> None:
+    (turn,) = some(1)
+    put(small, turn)
+    ready = (await client.get("/score-configs")).json()["data"]
+    assert [(config["name"], config["categories"]) for config in ready] == [("verdict", ["good", "bad", "unsure"])]
+    config = {"name": "stars", "data_type": "numeric", "min": 1, "max": 5}
+    assert (await client.post("/score-configs", json=config)).status_code == 201
+    score = {"trace_id": turn.id, "name": "stars"}
+    assert (await client.post("/scores", json={**score, "value": 7})).status_code == 400
+    assert (await client.post("/scores", json={**score, "value": "many"})).status_code == 400
+    assert (await client.post("/scores", json={**score, "value": 4})).status_code == 201
+    assert (await client.post("/score-configs", json={**config, "max": None, "min": None})).status_code == 200
+    assert (await client.post("/scores", json={**score, "value": 7})).status_code == 201
+    assert (await client.delete("/score-configs/stars")).status_code == 200
+
+
+async def test_items_are_scored_by_their_ids(client: httpx.AsyncClient, small: Database) -> None:
+    with small.write() as c:
+        c.exec_driver_sql(
+            "INSERT INTO turntrace_dataset_item (id, dataset_id, item_key, input, from_version, user_id, created_at_us,"
+            " updated_at_us) VALUES ('i1', 'd1', 'k', '{}', 1, 'bo', 1, 1)"
+        )
+    answer = await client.post("/scores", json={"dataset_item_id": "i1", "name": "hard", "value": True})
+    assert answer.status_code == 201, answer.text
+    assert (answer.json()["dataset_item_id"], answer.json()["user_id"]) == ("i1", "bo")
