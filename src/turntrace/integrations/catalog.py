@@ -11,7 +11,7 @@ from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, r
 from typing import Final
 
 GROUP: Final = "opentelemetry_instrumentor"
-_OFFICIAL: Final = re.compile(r"opentelemetry-instrumentation-(genai-.+|openai-v2|openai-agents-v2|google-genai)\Z")
+_OFFICIAL: Final = re.compile(r"opentelemetry-instrumentation-(genai-.+|openai-v2|google-genai)\Z")
 _OPENINFERENCE: Final = re.compile(r"openinference-instrumentation-.+\Z")
 _OPENLLMETRY: Final = re.compile(
     r"opentelemetry-instrumentation-("
@@ -19,8 +19,9 @@ _OPENLLMETRY: Final = re.compile(
     r"llamaindex|marqo|mcp|milvus|mistralai|ollama|openai|openai-agents|pinecone|qdrant|replicate|sagemaker|together|"
     r"transformers|vertexai|voyageai|watsonx|weaviate|writer)\Z"
 )
+_SUPERSEDED: Final = re.compile(r"opentelemetry-instrumentation-openai-agents-v2\Z")  # by `genai-openai-agents`
 # In order of preference: the conventions' own, then the one that knows most frameworks, then the third.
-_FAMILIES: Final = (_OFFICIAL, _OPENINFERENCE, _OPENLLMETRY)
+_FAMILIES: Final = (_OFFICIAL, _OPENINFERENCE, _OPENLLMETRY, _SUPERSEDED)
 # SDKs that make spans by themselves, by the name of their distribution. Those that need more than a global tracer
 # provider for it have a function in `instrument`.
 TRACING_THEMSELVES: Final = ("anthropic", "langfuse", "logfire", "mcp", "pydantic-ai")

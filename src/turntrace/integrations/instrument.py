@@ -166,9 +166,7 @@ def _drop_in() -> Found:
     for module, classes, methods in _OPENAI_METHODS:
         loaded = importlib.import_module(module)
         if any(is_wrapped_by_another(getattr(loaded, name), *methods) for name in classes):
-            return Found(
-                "openai", "another instrumentation", "already on", "its spans join where OpenTelemetry has them"
-            )
+            return Found("openai", "another instrumentation", "already on")
     switch.switch_on()
     return Found("openai", "turntrace", "on")
 

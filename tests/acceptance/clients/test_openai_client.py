@@ -40,11 +40,6 @@ TOOL: Any = {
 }
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(scope="module")
 def provider() -> Provider:
     return Provider()
