@@ -7,6 +7,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -79,12 +80,9 @@ class JudgeClient:
         try:
             path = urlsplit(spec.base_url).path + request.path
             connection.request("POST", path, json.dumps(request.body).encode(), headers)
-            response = connection.getresponse()
-            return (
-                response.status,
-                {k.lower(): v for k, v in response.getheaders()},
-                _read(response, connection, deadline),
-            )
+            with closing(connection.getresponse()) as response:
+                fields = {name.lower(): value for name, value in response.getheaders()}
+                return response.status, fields, _read(response, connection, deadline)
         except TimeoutError:
             raise EvaluationFailed("timeout") from None
         except ssl.SSLError:
