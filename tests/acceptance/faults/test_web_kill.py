@@ -1,6 +1,6 @@
 """Web processes and workers killed under load: no turn whose answer arrived is lost, none is stored twice.
 
-Short form: 5 kills of each kind, 3 stops; `TURNTRACE_TEST_LONG=1`: 20 and 10.
+Short form: 5 kills of each kind, 3 stops; `TURNTRACE_TEST_LONG=1`: 20 and 100.
 """
 
 import os
@@ -19,11 +19,11 @@ from turntrace.storage.database import Database
 
 IS_LONG = bool(os.environ.get("TURNTRACE_TEST_LONG"))
 KILLS = 20 if IS_LONG else 5
-STOPS = 10 if IS_LONG else 3
+STOPS = 100 if IS_LONG else 3
 WORKERS = 4
 ADDED_SECONDS = 3.0
 
-pytestmark = pytest.mark.timeout(900 if IS_LONG else 240)
+pytestmark = pytest.mark.timeout(1800 if IS_LONG else 240)
 
 
 @pytest.fixture(params=["sqlite"])
