@@ -11,6 +11,7 @@ from typing import Any
 
 from turntrace import privacy
 from turntrace.errors import InvalidInput, TurntraceError
+from turntrace.jobs import retain
 from turntrace.keyring import KeyRing
 from turntrace.records.erasure import Receipt
 from turntrace.settings import Settings
@@ -43,6 +44,29 @@ def add(parent: Any, leaf: Leaf, settings: OpenSettings, database: OpenDatabase)
     parser.add_argument("--suppress", action="store_true", help="refuse also what the person does from now on")
     parser.add_argument("--receipt", metavar="ID", help="print the receipt of an erasure, as it stands now")
     parser.add_argument("--verify", metavar="FILE", help="check the signature of a receipt kept as JSON")
+    text = "Delete what retention would delete now, until nothing is left."
+    prune = leaf(parent, "prune", lambda words: _prune(words, settings(words), database(words)), text)
+    prune.add_argument("--dry-run", action="store_true", help="count what would go, change nothing")
+
+
+def _prune(words: argparse.Namespace, settings: Settings, database: Database) -> int:
+    rules = settings.retention_rules()
+    with closing(database):
+        if words.dry_run:
+            counts = retain.rehearse(database, rules=rules)
+        else:
+            counts = retain.retain(
+                database, rules=rules, archive_dir=settings.archive_dir, seconds=float("inf"), tell=_tell
+            )
+    shown = {name: number for name, number in counts.items() if name != "left"}
+    told = ", ".join(f"{name} {number:,}" for name, number in sorted(shown.items())) or "nothing"
+    print(json.dumps(shown) if words.json else f"{'would delete' if words.dry_run else 'deleted'}: {told}")
+    return 0
+
+
+def _tell(text: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r{text}", end="", file=sys.stderr, flush=True)
 
 
 def _erase(words: argparse.Namespace, settings: Settings, database: Database) -> int:

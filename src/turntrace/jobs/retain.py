@@ -36,6 +36,7 @@ def retain(
     archive_dir: str | None = None,
     seconds: float = SECONDS,
     wall: Callable[[], int] = now_us,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> Mapping[str, int]:
     """Delete what is past its time, for `seconds` at the most.
 
@@ -43,11 +44,27 @@ def retain(
         rules: days by kind, `content` and `numbers`.
         archive_dir: where turns are written before they go.
         wall: Unix time in microseconds.
+        tell: told how far it is, now and then.
 
     Returns:
         Counts: rows by table, and `left` 1 where the time was too short.
     """
-    return Retainer(database, archive_dir=archive_dir, seconds=seconds, wall=wall).run(rules)
+    return Retainer(database, archive_dir=archive_dir, seconds=seconds, wall=wall, tell=tell).run(rules)
+
+
+def rehearse(database: Database, *, rules: Mapping[str, Rule], wall: Callable[[], int] = now_us) -> Mapping[str, int]:
+    """What `retain` would delete now: turns whose texts would go (`content`), and turns (`trace`)."""
+    counts: Counter[str] = Counter()
+    for walk in plan(rules):
+        place = retention.BEGIN
+        while True:
+            with database.read() as connection:
+                found = retention.look(connection, walk, place, wall(), LOOKED_AT_ONCE)
+            counts["content" if walk.kind == "content" else "trace"] += len(found.turn_ids)
+            place = found.position
+            if found.is_last:
+                break
+    return {name: number for name, number in counts.items() if number}
 
 
 def plan(rules: Mapping[str, Rule]) -> Iterator[retention.Walk]:
@@ -63,9 +80,15 @@ class Retainer:
     """One run."""
 
     def __init__(
-        self, database: Database, *, archive_dir: str | None, seconds: float, wall: Callable[[], int] = now_us
+        self,
+        database: Database,
+        *,
+        archive_dir: str | None,
+        seconds: float,
+        wall: Callable[[], int],
+        tell: Callable[[str], None],
     ) -> None:
-        self._database, self._wall = database, wall
+        self._database, self._wall, self._tell = database, wall, tell
         self._pace = database.pace if database.is_guest else Pace(STEP_SECONDS, first=25)
         self._archive = Archive(Path(archive_dir)) if archive_dir else None
         self._deadline = time.monotonic() + seconds
@@ -98,6 +121,7 @@ class Retainer:
                 return
             place = found.position
             self._database.transact(retention.keep_position, walk, place, self._wall())
+            self._tell(f"{walk.kind}: {sum(self._counts.values()):,} rows")
             if found.is_last:
                 return
 

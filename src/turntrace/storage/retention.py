@@ -18,7 +18,7 @@ from turntrace.storage.belonging import TURN_TABLES, short
 DAY_US: Final = 86_400 * 1_000_000
 PINNED: Final = "pinned"  # a tag that says: keep this turn longer
 _CONTENT, _NUMBERS = "content", "numbers"
-_BEGIN: Final = (0, "")
+BEGIN: Final = (0, "")
 
 _t, _o, _c, _s = tables.trace.c, tables.observation.c, tables.content.c, tables.score.c
 _r, _h, _stone = tables.rollup.c, tables.histogram.c, tables.tombstone.c
@@ -61,8 +61,8 @@ class Found:
 def position(connection: Connection, walk: Walk, now_us: int) -> tuple[int, str]:
     """Where a walk stands: start and id of the last turn that was looked at."""
     text = switches.get(connection, walk.name)
-    day, at_us, turn_id = json.loads(text) if text else (None, *_BEGIN)
-    return (at_us, turn_id) if day == now_us // DAY_US else _BEGIN
+    day, at_us, turn_id = json.loads(text) if text else (None, *BEGIN)
+    return (at_us, turn_id) if day == now_us // DAY_US else BEGIN
 
 
 def keep_position(connection: Connection, walk: Walk, reached: tuple[int, str], now_us: int) -> None:

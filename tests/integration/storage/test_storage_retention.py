@@ -47,6 +47,8 @@ def test_texts_go_after_a_month_and_turns_after_400_days(database: Database) -> 
     fields = {"name": "n", "data_type": "text", "source": "user", "value": "good", "comment": "hm", "created_at_us": 1}
     s.write(database, scores=tuple(Score(id=f"x{n}", turn_id=s.turn_id(n), **fields) for n in (1, 2, 3)))
     before = s.summed(database)
+    # Twice for the oldest: its texts would go for two reasons.
+    assert retain.rehearse(database, rules=DEFAULT, wall=lambda: NOW) == {"trace": 1, "content": 2}
     done = run(database)
     assert sorted(ids(database, "trace", "id")) == [s.turn_id(2), s.turn_id(3)]
     assert ids(database, "content") == [s.turn_id(3)]
