@@ -19,7 +19,8 @@ from turntrace.errors import SettingsError, TurntraceError
 from turntrace.evaluating import evaluating
 from turntrace.integrations.otlphttp import Guard, OtlpSender
 from turntrace.integrations.presidio import PresidioAnalyzer, build_analyzer
-from turntrace.integrations.pricefile import read_file
+from turntrace.integrations.pricefile import Prices, read_file
+from turntrace.jobs import repricing
 from turntrace.jobs.subject import pseudonym as pseudonym_of
 from turntrace.keyring import KeyRing, subject_names
 from turntrace.pipeline import Modes, Pipeline, Pricer
@@ -27,7 +28,7 @@ from turntrace.pipeline.redact import TraceRedactor
 from turntrace.pipeline.sample import Hook, Sampler
 from turntrace.records.destination import Destination
 from turntrace.records.usage import Price
-from turntrace.scheduler import Scheduler, jobs_of
+from turntrace.scheduler import Job, Scheduler, jobs_of
 from turntrace.settings import Settings
 from turntrace.spool.directory import WorkerLock, locate
 from turntrace.spool.memory import MemorySpool
@@ -146,6 +147,13 @@ def build_redactor(settings: Settings, keys: KeyRing, analyzer: PresidioAnalyzer
 def pseudonym(keys: KeyRing) -> Callable[[str], str]:
     """A keyed function of user ids: the same id gives the same 32 hex digits, and no key no way back."""
     return partial(pseudonym_of, keys)
+
+
+def jobs(settings: Settings, keys: KeyRing) -> tuple[Job, ...]:
+    """Every job of these settings."""
+    price = partial(repricing.run, open_pricer=Prices(settings))
+    text = "Price history anew, where somebody asked for it."
+    return (*jobs_of(settings, keys), Job("reprice", 10, price, text, repricing.is_asked))
 
 
 def load_hook(settings: Settings) -> Hook | None:
@@ -290,7 +298,7 @@ def work(settings: Settings, root: Path, keys: KeyRing, stop: threading.Event, e
     with closing(database):
         if not wait_for_schema(database, stop, _tell_waiting(root)):
             return
-        scheduler = Scheduler(database, jobs_of(settings, keys))
+        scheduler = Scheduler(database, jobs(settings, keys))
         scheduler.start()
         reading = closing(SpoolReader(root, keys, mark=stored_mark(database)))
         try:

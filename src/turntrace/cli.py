@@ -178,7 +178,7 @@ def _add_jobs(parent: Any) -> None:
 
 def _jobs(arguments: argparse.Namespace) -> tuple[scheduler.Job, ...]:
     settings = _settings(arguments)
-    return scheduler.jobs_of(settings, cli_privacy.keys_of(settings))
+    return assembly.jobs(settings, cli_privacy.keys_of(settings))
 
 
 def _jobs_list(arguments: argparse.Namespace) -> int:

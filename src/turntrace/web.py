@@ -83,6 +83,7 @@ class Web:
             suspend=suspended,
             redact_text=self.redact_text,
             workbench=bench,
+            pricer=Prices(self.settings),
         )
         return panel.build(
             PanelContext(

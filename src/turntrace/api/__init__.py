@@ -6,6 +6,7 @@ from typing import Final
 from starlette.types import ASGIApp
 
 from turntrace.api import (
+    budgets,
     costs,
     erasures,
     evaluator_runs,
@@ -15,6 +16,7 @@ from turntrace.api import (
     openapi,
     prices,
     queues,
+    repricing,
     scoreconfigs,
     scores,
     sessions,
@@ -35,6 +37,8 @@ _NOUNS: Final[Sequence[Endpoint]] = (
     *scoreconfigs.ENDPOINTS,
     *costs.ENDPOINTS,
     *prices.ENDPOINTS,
+    *repricing.ENDPOINTS,
+    *budgets.ENDPOINTS,
     *evaluators.ENDPOINTS,
     *evaluator_runs.ENDPOINTS,
     *queues.ENDPOINTS,

@@ -5,8 +5,11 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy import Connection
+
 from turntrace.jobs.workbench import Workbench
 from turntrace.keyring import KeyRing
+from turntrace.pipeline.price import Pricer
 from turntrace.records.loss import Loss
 from turntrace.settings import Settings
 from turntrace.storage.database import Database
@@ -22,7 +25,7 @@ class ApiContext:
 
     `loss` answers the whole balance, the live spool included; `status` the worker's state; `suspend` is a context
     manager in which nothing is recorded; `redact_text` redacts free text of people before it is stored (it may raise:
-    then nothing is stored); `workbench` checks and tries evaluators.
+    then nothing is stored); `workbench` checks and tries evaluators; `pricer` gives the prices in force.
     """
 
     settings: Settings
@@ -33,3 +36,4 @@ class ApiContext:
     suspend: Callable[[], AbstractContextManager[Any]] = nullcontext
     redact_text: Callable[[str], str] = _as_written
     workbench: Workbench | None = None
+    pricer: Callable[[Connection], Pricer] = lambda connection: Pricer()

@@ -1,18 +1,20 @@
 """`/prices`: prices of the operator's own, which win over the bundled ones."""
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from turntrace.api import shape
+from turntrace.api import parameter, shape
 from turntrace.api.components import RATE, RATE_NAMES
 from turntrace.api.endpoint import Answer, Call, Endpoint
 from turntrace.api.parameter import read_time
 from turntrace.api.problem import bad_body
-from turntrace.api.schema import Schema, listing, nullable, record, reference, text
+from turntrace.api.schema import Schema, free, integer, listing, nullable, record, reference, text
 from turntrace.pipeline.own_price import price_id
+from turntrace.pipeline.price_list import read_list, to_langfuse, to_own
 from turntrace.records.usage import Price
 from turntrace.storage import prices
 
@@ -70,7 +72,45 @@ def _check_tiers(rates: Mapping[str, Any]) -> None:
             raise bad_body(f"$.rates_per_mtok.{name}.tiers", "Tiers stand in ascending order of `above_tokens`.")
 
 
+async def _import(call: Call) -> Answer:
+    body = await call.body()
+    found = read_list(json.dumps(body["data"], indent=0), now_us=time.time_ns() // 1000)
+    new = await call.run(call.context.database.transact, _store_all, found)
+    return Answer({"stored": new, "replaced": len(found) - new})
+
+
+def _store_all(c: Connection, found: Sequence[Price]) -> int:
+    return sum(prices.add(c, price) for price in found)
+
+
+async def _export(call: Call) -> Answer:
+    found = await call.read(prices.list_prices)
+    if call.values.get("shape") == "langfuse":
+        models, left_out = to_langfuse(found)
+        return Answer({"data": models, "left_out": list(left_out)})
+    return Answer({"data": to_own(found), "left_out": []})
+
+
 ENDPOINTS: Final[Sequence[Endpoint]] = (
+    Endpoint(
+        method="POST",
+        path="/prices/import",
+        name="importPrices",
+        summary="Store a list of prices, ours or Langfuse's models: all of them or none",
+        handle=_import,
+        scopes=("write",),
+        body=record({"data": listing(free("a price, or a model as Langfuse exports it"))}),
+        answers={200: ("counts", record({"stored": integer(), "replaced": integer()}))},
+    ),
+    Endpoint(
+        method="GET",
+        path="/prices/export",
+        name="exportPrices",
+        summary="Every price as `POST /prices/import` takes it",
+        handle=_export,
+        parameters=(parameter.choice("shape", "whose list it is to be", ("turntrace", "langfuse")),),
+        answers={200: ("the list", record({"data": listing(free()), "left_out": listing(text("has tiers"))}))},
+    ),
     Endpoint(
         method="GET",
         path="/prices",
