@@ -81,6 +81,7 @@ def ingest(database_url: str, spool_dir: Path, turns: int, redaction: str) -> di
     from turntrace.spool.directory import locate
     from turntrace.spool.reader import SpoolReader
     from turntrace.storage import migrate
+    from turntrace.worker.collector import relax_collector
 
     settings = Settings(
         database_url=database_url, spool_dir=str(spool_dir), worker="external", redaction=redaction, secret_key="b" * 32
@@ -92,8 +93,8 @@ def ingest(database_url: str, spool_dir: Path, turns: int, redaction: str) -> di
     keys = KeyRing.from_settings(settings, location.key_file)
     reader = SpoolReader(location.path, keys, mark=assembly.stored_mark(database))
     worker = assembly.build_worker(settings, reader, keys, database, lambda status: None)
-    if redaction != "off":
-        worker.warm_up()
+    relax_collector()  # as the worker process does
+    worker.warm_up()
     wall, cpu, children = time.perf_counter(), time.process_time(), _child_cpu()
     while worker.step():
         pass

@@ -38,6 +38,7 @@ from turntrace.storage.database import Database, memory_engine
 from turntrace.storage.opening import open_database
 from turntrace.version import __version__
 from turntrace.worker.capacity import Capacity
+from turntrace.worker.collector import relax_collector
 from turntrace.worker.comment import TAG_PURPOSE
 from turntrace.worker.exporter import Exporter, Exporters, names_for
 from turntrace.worker.loop import Source, Worker
@@ -368,6 +369,7 @@ def work_from_pipe(stream: IO[bytes]) -> int:
 
 
 def _be_modest(settings: Settings) -> None:
+    relax_collector()
     logging.basicConfig(level=settings.log_level.upper(), format="turntrace worker: %(levelname)s %(message)s")
     try:
         os.nice(NICENESS)

@@ -5,9 +5,9 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Final, Protocol
 
 import orjson
 
@@ -24,11 +24,13 @@ from turntrace.worker.comment import redacted_scores, redacted_text
 from turntrace.worker.courtesy import Courtesy
 from turntrace.worker.delivery import Delivery, as_lost, pause
 from turntrace.worker.open_turns import OpenTurns
+from turntrace.worker.peek import ended_in, id_of
+from turntrace.worker.primer import prime
 from turntrace.worker.reception import Arrival, Desk, Gathered
 from turntrace.worker.status import Status
 
 log = logging.getLogger("turntrace.worker")
-
+_UNFINISHED: Final = (FrameKind.START, FrameKind.DELTA)
 FRAMES_PER_POLL = 2048
 BYTES_PER_POLL = 16 << 20
 COUNTS_EVERY_SECONDS = 1.0
@@ -136,10 +138,11 @@ class Worker:
     def warm_up(self) -> None:
         """Load what the first turn would have to wait for: price table, redaction."""
         try:
+            prime(self._pipeline)
             if self._redactor is not None:
                 redacted_text(self._redactor, "write to somebody@example.com", scope="")
         except Exception as error:
-            log.warning("redaction could not be prepared: %s", type(error).__name__)
+            log.warning("the pipeline could not be prepared: %s", type(error).__name__)
 
     def _guarded_step(self, stop: threading.Event, *, retry: bool = True) -> bool:
         """One step that survives any exception; says whether there was work."""
@@ -212,17 +215,18 @@ class Worker:
         )
 
     def _chunks(self, frames: Sequence[Frame]) -> Iterator[Chunk]:
-        chunk = Chunk()
+        chunk, ended = Chunk(), ended_in(frames)
         for frame in frames:
-            self._sort(frame, chunk)
+            self._sort(frame, chunk, ended)
             if len(chunk) >= self._batch_turns:
                 yield chunk
                 chunk = Chunk()
         if not chunk.is_empty():
             yield chunk
 
-    def _sort(self, frame: Frame, chunk: Chunk) -> None:
-        """Put one frame where it belongs; a frame that cannot be read is counted and passed over."""
+    def _sort(self, frame: Frame, chunk: Chunk, ended: Collection[str]) -> None:
+        """Put one frame where it belongs; a frame that cannot be read is counted and passed over. What was written of
+        the turns `ended` before their END, which comes soon, is only kept at hand."""
         chunk.marks[frame.segment] = frame.sequence
         _note_reading(frame, chunk)
         if frame.lost:
@@ -230,6 +234,9 @@ class Worker:
         try:
             if frame.kind is FrameKind.SCORE:
                 self._take_score(frame, chunk)
+            elif frame.kind in _UNFINISHED and (found := id_of(frame.payload)) in ended:
+                self._open.add_unread(frame, str(found))
+                self._in_hand -= _is_new_turn(frame)
             else:
                 self._take_fragment(frame, decode(frame.kind, frame.payload), chunk)
         except Exception as error:
@@ -243,7 +250,7 @@ class Worker:
             chunk.scores.append(Score(**orjson.loads(frame.payload)["score"]))
 
     def _take_fragment(self, frame: Frame, fragment: Fragment, chunk: Chunk) -> None:
-        if fragment.kind in (FrameKind.START, FrameKind.DELTA):
+        if fragment.kind in _UNFINISHED:
             self._open.add(frame, fragment)
             self._in_hand -= _is_new_turn(frame)
             return

@@ -1,12 +1,15 @@
 """Turns that have begun and not ended: kept in memory only, rebuilt from the segments after a restart."""
 
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
-from turntrace.pipeline import merge
+from turntrace.errors import FrameInvalid
+from turntrace.pipeline import decode, merge
 from turntrace.records.fragment import END_LOST, Fragment, FrameKind, TurnHeader
 from turntrace.spool.reader import Frame
 
+log = logging.getLogger("turntrace.worker")
 SHOW_EVERY_SECONDS = 1.0
 MAX_PARTS = 64
 
@@ -18,26 +21,42 @@ class OpenTurn:
     process_id: str
     segment: str
     parts: list[Fragment] = field(default_factory=list)
+    unread: list[Frame] = field(default_factory=list)  # what came after `parts` and is read only if it is asked for
     is_changed: bool = True
     shown_at: float = 0.0
     is_stored: bool = False  # as a running turn
     has_start: bool = False  # else its first frame fell to damage
     seen: dict[str, int] = field(default_factory=dict)  # last sequence taken, by segment
 
-    def take(self, frame: Frame, fragment: Fragment) -> None:
-        """Take the next fragment, unless it comes again; a START moves the turn to its segment."""
+    def take(self, frame: Frame, fragment: Fragment | None) -> None:
+        """Take the next fragment (None: it is in the frame, unread), unless it comes again; a START moves the turn to
+        its segment."""
         if frame.sequence <= self.seen.get(frame.segment, 0):
             return
         self.seen[frame.segment] = frame.sequence
-        if fragment.kind is FrameKind.START:
-            self.segment = frame.segment
-        self._add(fragment)
+        if frame.kind is FrameKind.START:
+            self.segment, self.has_start = frame.segment, True
+        if fragment is None:
+            self.unread.append(frame)
+            self.is_changed = True
+        else:
+            self.read()
+            self._add(fragment)
+
+    def read(self) -> list[Fragment]:
+        """All parts, those that were kept unread as well; a frame that cannot be read is passed over."""
+        unread, self.unread = self.unread, []
+        for frame in unread:
+            try:
+                self._add(decode(frame.kind, frame.payload))
+            except FrameInvalid:
+                log.warning("a frame could not be read: FrameInvalid")
+        return self.parts
 
     def _add(self, fragment: Fragment) -> None:
         """A START is cumulative and replaces what was there."""
         if fragment.kind is FrameKind.START:
             self.parts = [fragment]
-            self.has_start = True
         else:
             self.parts.append(fragment)
             if len(self.parts) > MAX_PARTS:
@@ -46,7 +65,7 @@ class OpenTurn:
 
     def merged(self, outcome: str) -> Fragment:
         """What is known of the turn, as one fragment with this outcome."""
-        whole = merge(self.parts)
+        whole = merge(self.read())
         kind = FrameKind.END if outcome == "interrupted" else FrameKind.START
         return Fragment(kind=kind, turn=_with_outcome(whole.turn, outcome), spans=whole.spans)
 
@@ -71,6 +90,13 @@ class OpenTurns:
             turn = self._turns[fragment.turn.id] = OpenTurn(frame.process_id, frame.segment)
         turn.take(frame, fragment)
 
+    def add_unread(self, frame: Frame, turn_id: str) -> None:
+        """The same, for a turn whose END is known to follow: the frame is read only if END should not do."""
+        turn = self._turns.get(turn_id)
+        if turn is None:
+            turn = self._turns[turn_id] = OpenTurn(frame.process_id, frame.segment)
+        turn.take(frame, None)
+
     def has_start(self, turn_id: str) -> bool:
         """Whether the turn is open and its beginning was seen."""
         turn = self._turns.get(turn_id)
@@ -94,7 +120,7 @@ class OpenTurns:
     def completed(self, end: Fragment) -> Fragment:
         """The END of a turn; one that had to be written bare, with what was written of the turn before."""
         turn = self._turns.get(end.turn.id)
-        return end if turn is None or END_LOST not in end.turn.flags else merge([*turn.parts, end])
+        return end if turn is None or END_LOST not in end.turn.flags else merge([*turn.read(), end])
 
     def close(self, turn_id: str) -> None:
         """The turn has ended."""
