@@ -1,6 +1,6 @@
 """Steady load for a long time: memory, files and threads stay as they are, and every turn is accounted for.
 
-Short form: 40 s, which tells leaks of whole objects per turn and no slow ones: 1 MB an hour cannot be told from noise
+Short form: 25 s, which tells leaks of whole objects per turn and no slow ones: 1 MB an hour cannot be told from noise
 in less than about ten minutes. `TURNTRACE_TEST_LONG=1`: an hour, with the limit of 1 MB an hour;
 `TURNTRACE_TEST_SOAK_SECONDS` names another length.
 """
@@ -16,8 +16,8 @@ from tests.acceptance.faults.soak import Look, slope_mb_per_hour, spool_bytes, w
 from tests.acceptance.servers import Api, Server, api_key, environment, is_balanced, turntrace, uvicorn, wait_until
 
 IS_LONG = bool(os.environ.get("TURNTRACE_TEST_LONG"))
-SECONDS = float(os.environ.get("TURNTRACE_TEST_SOAK_SECONDS", "3600" if IS_LONG else "25"))
-WARM_UP_SECONDS = 600.0 if SECONDS >= 3600 else 15.0
+SECONDS = float(os.environ.get("TURNTRACE_TEST_SOAK_SECONDS", "3600" if IS_LONG else "15"))
+WARM_UP_SECONDS = 600.0 if SECONDS >= 3600 else 10.0
 RATE = 100.0
 LOOKS = 60 if IS_LONG else 10
 # From ten minutes on the slope itself is judged; before that, what was gained in all, far above noise.
