@@ -1,0 +1,99 @@
+"""Schedules: slots by interval and cron, each run once; a leader that dies is followed, a paused one is fenced."""
+
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from tests.acceptance.servers import wait_until
+from tests.integration.evaluation.bench import CHECK, add, put, rows, some
+from turntrace import scheduler
+from turntrace.errors import InvalidInput
+from turntrace.evaluation.definition import read_definition
+from turntrace.jobs.schedule import cron_trigger, latest_slot
+from turntrace.storage import evaluators, leases
+from turntrace.storage.database import Database
+
+HOUR_US = 3_600_000_000
+
+
+def us(text: str) -> int:
+    return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()) * 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("schedule", "after", "now", "slot"),
+    [
+        ({"interval_seconds": 60}, "2026-11-20T10:00:00", "2026-11-20T10:02:30", "2026-11-20T10:02:00"),
+        ({"interval_seconds": 60}, "2026-11-20T10:02:00", "2026-11-20T10:02:30", None),
+        ({"cron": "0 6 * * *"}, "2026-11-19T06:00:00", "2026-11-20T05:59:59", None),
+        ({"cron": "0 6 * * *"}, "2026-11-19T06:00:00", "2026-11-20T06:00:01", "2026-11-20T06:00:00"),
+        ({"cron": "0 6 * * *"}, "2026-11-01T06:00:00", "2026-11-20T07:00:00", "2026-11-20T06:00:00"),
+        ({"cron": "* * * * *"}, "2025-01-01T00:00:00", "2026-11-20T07:00:30", "2026-11-20T07:00:00"),
+        ({"cron": "0 0 1 * *"}, "2026-10-01T00:00:00", "2026-11-20T07:00:00", "2026-11-01T00:00:00"),
+    ],
+)
+def test_the_latest_slot_stands_for_all_that_were_missed(
+    schedule: dict[str, Any], after: str, now: str, slot: str | None
+) -> None:
+    definition, _ = read_definition({**CHECK, "schedule": schedule})
+    found = latest_slot(definition, after_us=us(after), now_us=us(now))
+    assert found == (us(slot) if slot else None)
+
+
+def test_what_is_no_cron_line_is_refused() -> None:
+    with pytest.raises(InvalidInput) as refusal:
+        cron_trigger("every day at six")
+    assert refusal.value.field == "$.schedule.cron"
+
+
+def test_a_leader_is_followed_within_thirty_seconds_by_its_figures() -> None:
+    assert scheduler.LEASE_US / 1e6 + scheduler.RENEW_SECONDS <= 30
+
+
+def test_a_leader_that_died_is_followed_and_every_slot_runs_once(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduler, "LEASE_US", 1_500_000)
+    monkeypatch.setattr(scheduler, "RENEW_SECONDS", 0.3)
+    monkeypatch.setattr(scheduler, "LOOK_SECONDS", 0.2)
+    now_us = time.time_ns() // 1000
+    evaluator = add(database, {**CHECK, "schedule": {"interval_seconds": 1}}, now_us=now_us - 10_000_000)
+    both = [scheduler.Scheduler(database, ()) for _ in range(2)]
+    for each in both:
+        each.start()
+    try:
+        wait_until(lambda: len(_slots(database)) >= 2, seconds=60, what="two slots ran")
+        leader = next(each for each in both if each._lease is not None)
+        leader._timer.shutdown(wait=True)  # as a kill does it: the lease is not given back
+        leader._lease = None
+        before = _slots(database)
+        put(database, *some(3), at_us=time.time_ns() // 1000)
+        wait_until(lambda: len(_slots(database)) > len(before) + 1, seconds=60, what="the other one goes on")
+        wait_until(lambda: len(rows(database)) == 3, seconds=60, what="the turns are planned")
+    finally:
+        for each in both:
+            each.stop()
+    slots = _slots(database)
+    assert len(slots) == len(set(slots))
+    assert {row["evaluator_id"] for row in rows(database)} == {evaluator.id}
+
+
+def _slots(database: Database) -> list[int]:
+    return [row["slot_at_us"] for row in rows(database, "job_run") if row["job"].startswith("evaluator:")]
+
+
+def test_a_leader_that_was_paused_begins_nothing(database: Database) -> None:
+    now_us = time.time_ns() // 1000
+    evaluator = add(database, {**CHECK, "schedule": {"interval_seconds": 1}}, now_us=now_us - 10_000_000)
+    paused = scheduler.Scheduler(database, ())
+    assert paused._keep_lease()
+    with database.write() as connection:  # its time ran out, and another took over
+        connection.exec_driver_sql("UPDATE turntrace_lease SET expires_at_us = 0")
+    other = database.transact(leases.acquire, scheduler.LEASE, leases.new_owner(), ttl_us=60_000_000)
+    assert other is not None
+    put(database, *some(2), at_us=now_us)
+    paused._look_at_evaluators()
+    assert (_slots(database), rows(database)) == ([], [])
+    database.transact(evaluators.remove, evaluator.id)
