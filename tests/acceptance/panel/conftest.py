@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Error, sync_playwright
 
 from tests.acceptance.servers import wait_until
 from tests.integration.panel.conftest import add_people, context_of, mounted
-from tests.integration.panel.scene import hostile, scene, store, store_running
+from tests.integration.panel.scene import hostile, scene, store, store_running, together
 from turntrace.records.loss import Loss
 from turntrace.storage import migrate, outbound
 from turntrace.storage.database import Database
@@ -77,7 +77,11 @@ def panel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     texts = tuple(hostile()[::30])
     store(
         database,
-        [*scene(now_us - 30 * 61 * 1_000_000, turns=280), *scene(now_us, turns=20, texts=texts, seed=9)],
+        [
+            *together(now_us),
+            *scene(now_us - 30 * 61 * 1_000_000, turns=280),
+            *scene(now_us, turns=20, texts=texts, seed=9),
+        ],
         now_us,
     )
     _send_on(database, now_us)

@@ -7,6 +7,7 @@ from playwright.sync_api import Browser, expect
 
 from tests.acceptance.panel.conftest import ARTIFACTS
 from tests.acceptance.panel.watcher import Watcher
+from tests.integration.panel.scene import TOGETHER
 
 pytestmark = pytest.mark.browser
 
@@ -31,6 +32,7 @@ PAGES = {
     "new-person": "/admin/account/create",
     "prices": "/admin/price/list",
     "new-price": "/admin/price/create",
+    "together": f"/traces/{TOGETHER}",
     "not-found": "/nothing",
 }
 SCREENS = [(1440, False), (1440, True), (390, False), (390, True)]

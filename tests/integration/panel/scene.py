@@ -4,7 +4,7 @@ import json
 import random
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from tests.integration.turns import facts_of
 from turntrace.records.batch import Batch, ProcessCounts, Worked
@@ -57,6 +57,31 @@ def store(database: Database, traces: list[Trace], now_us: int) -> None:
     for start in range(0, len(worked), 100):
         write_batch(database, Batch(worked=tuple(worked[start : start + 100])), now_us=now_us)
     write_batch(database, Batch(processes=(process,), scores=tuple(scores)), now_us=now_us)
+
+
+TOGETHER: Final = "5ca1ab1e" * 4  # the W3C trace id of the turns below
+
+
+def together(now_us: int) -> list[Trace]:
+    """Four turns of one trace: two below steps of the first, one below the first itself, in three services."""
+    first, *others = scene(now_us - 120_000_000, turns=4, seed=21)
+    kept = {"trace_id": TOGETHER, "session_id": "s-together", "user_id": "u-together"}
+    first = replace(first, **kept, service_name="shop", duration_us=4_000_000)
+    callers = [first.observations[1].span_id, first.observations[-1].span_id, first.span_id[:12] + "beef"]
+    services = ["stock", "queue", "shop"]
+    found = [first]
+    for number, (turn, caller, service) in enumerate(zip(others, callers, services, strict=True), 1):
+        moved = first.started_at_us + number * 700_000 - turn.started_at_us
+        found.append(_moved(replace(turn, **kept, parent_span_id=caller, service_name=service), moved))
+    return [
+        replace(turn, observations=tuple(replace(step, trace_id=TOGETHER) for step in turn.observations))
+        for turn in found
+    ]
+
+
+def _moved(turn: Trace, by_us: int) -> Trace:
+    steps = tuple(replace(step, started_at_us=step.started_at_us + by_us) for step in turn.observations)
+    return replace(turn, started_at_us=turn.started_at_us + by_us, observations=steps)
 
 
 def store_running(database: Database, now_us: int) -> list[Trace]:
