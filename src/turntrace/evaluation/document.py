@@ -1,7 +1,8 @@
 """What an evaluator sees: one JSON document per target, the same for checks, code and judges.
 
 At its root stand the fields of the target itself, named as in the REST API, and beside them `question`, `answer` and
-`context` (texts), `trace` (the whole tree), `session` (its turns, where it is the target), `expected`.
+`context` (texts), `trace` (the whole tree), `session` (its turns, where it is the target), and `expected`: the latest
+correction, or `metadata.expected`.
 """
 
 import json
@@ -24,7 +25,15 @@ _TRACE: Final = (
 _SOURCES: Final = ("reranker", "retrieval")
 
 
-def of_trace(trace: Trace, *, expected: Any = None) -> JSON:
+def expected_of(trace: Trace, span_id: str | None = None) -> Any:
+    """What an answer should have been: the latest correction of a person, else what the host said in `metadata`."""
+    corrections = [score for score in trace.scores if score.data_type == "correction" and score.span_id == span_id]
+    if corrections:
+        return max(corrections, key=lambda score: score.created_at_us).value
+    return trace.metadata.get("expected")
+
+
+def of_trace(trace: Trace) -> JSON:
     """The document of a turn."""
     tree = _trace(trace)
     return {
@@ -35,11 +44,11 @@ def of_trace(trace: Trace, *, expected: Any = None) -> JSON:
         "tool_calls": [call for item in trace.observations for call in item.tool_calls],
         "tool_definitions": _tools(trace.observations),
         "trace": tree,
-        "expected": expected,
+        "expected": expected_of(trace),
     }
 
 
-def of_observation(observation: Observation, trace: Trace, *, expected: Any = None) -> JSON:
+def of_observation(observation: Observation, trace: Trace) -> JSON:
     """The document of one step; its context is what was found before it began."""
     before = [item for item in trace.observations if item.started_at_us <= observation.started_at_us]
     own = _texts(observation.documents) or _texts(observation.input_documents)
@@ -49,11 +58,11 @@ def of_observation(observation: Observation, trace: Trace, *, expected: Any = No
         "answer": said(observation.output),
         "context": own or _context([item for item in before if item.id != observation.id]),
         "trace": _trace(trace),
-        "expected": expected,
+        "expected": expected_of(trace, observation.span_id),
     }
 
 
-def of_session(session_id: str, user_id: str | None, traces: Sequence[Trace], *, expected: Any = None) -> JSON:
+def of_session(session_id: str, user_id: str | None, traces: Sequence[Trace]) -> JSON:
     """The document of a conversation, its turns oldest first."""
     turns = [{"question": last_user_text(t.input), "answer": said(_output(t)), "status": t.status} for t in traces]
     return {
@@ -67,7 +76,7 @@ def of_session(session_id: str, user_id: str | None, traces: Sequence[Trace], *,
         "transcript": transcript(turns),
         "traces": [_trace(trace) for trace in traces],
         "session": {"id": session_id, "turns": turns},
-        "expected": expected,
+        "expected": expected_of(traces[-1]) if traces else None,
     }
 
 

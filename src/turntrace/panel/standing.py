@@ -56,7 +56,7 @@ class Standing:
     @property
     def agrees(self) -> str:
         """What is known of its agreement with people: a score without it says so."""
-        if self.giver.source != "evaluator":
+        if self.giver.source not in ("evaluator", "human"):
             return ""
         found = self.agreement
         if found is None or found.n < LEAST_PAIRS:
@@ -140,6 +140,9 @@ def _cells(masses: Sequence[Mass], known: Mapping[Giver, Reading]) -> dict[Giver
 def _agreement(
     giver: Giver, reading: Reading, pairs: Sequence[Pair], shapes: Mapping[str, ScoreShape]
 ) -> Agreement | None:
+    """An evaluator against people, or people against one another."""
+    if giver.source not in ("evaluator", "human"):
+        return None
     own = [pair for pair in pairs if pair.name == giver.name and pair.evaluator == giver.evaluator]
     shape = shapes.get(giver.evaluator or "")
     low, high = (shape.minimum, shape.maximum) if shape is not None else (None, None)

@@ -71,7 +71,8 @@ def show(request: Request) -> Response:
     with visit.context.database.read() as c:
         now = queries.masses(c, wanted)
         before = queries.masses(c, _period_before(wanted, visit.now_us))
-        pairs = queries.with_people(c, from_us=visit.now_us - _PAIRS_DAYS * _DAY_US)
+        since_us = visit.now_us - _PAIRS_DAYS * _DAY_US
+        pairs = [*queries.with_people(c, from_us=since_us), *queries.among_people(c, from_us=since_us)]
         evaluators = evaluators_queries.list_evaluators(c)
     found = standings(now, before, pairs, shapes_of(evaluators))
     chosen = _chosen(visit, found)
