@@ -144,7 +144,7 @@ async def test_a_chat_is_a_generation_with_usage_and_cost(host: Host, client: op
     assert (counted(found), found.finish_reasons, found.response_id) == (USAGE, ("stop",), kept[0].id)
     assert found.cost is not None
     assert found.cost.total_nano == COST
-    assert found.parameters == {"temperature": 0.5}
+    assert (found.parameters, found.flags, found.level) == ({"temperature": 0.5}, (), "default")
     assert (found.input, said(found)) == (asked("How?"), TEXT)
 
 

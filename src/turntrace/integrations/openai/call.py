@@ -36,7 +36,7 @@ running: Final[ContextVar["Call | None"]] = ContextVar("turntrace.openai.call", 
 class Call:
     """One logical call, all its retries included."""
 
-    __slots__ = ("_asked_for_usage", "_attached", "_is_ended", "question", "retries", "span", "token")
+    __slots__ = ("_asked_for_usage", "_attached", "_is_ended", "_step", "question", "retries", "span", "token")
 
     def __init__(self, span: Span, question: Question) -> None:
         self.span = span
@@ -62,7 +62,8 @@ class Call:
 
     def enter(self) -> None:
         """Make the observation current for the request."""
-        self._attached = Stepping(self.span, capture_output=False).attach()
+        self._step = Stepping(self.span, capture_output=False)
+        self._attached = self._step.attach()
         self.token = running.set(self)
 
     def leave(self) -> None:
@@ -71,7 +72,8 @@ class Call:
             running.reset(self.token)
         except ValueError as error:  # left in another context than entered in
             self._fault("openai.leave", error)
-        Stepping(self.span, capture_output=False).detach(self._attached)
+        self._step.detach(self._attached)
+        self.span.rested_ns = 0  # it was one step: nothing stands still
 
     # What comes of it
 
@@ -261,7 +263,7 @@ def _complete(call: Call, client: Any, options: Any) -> None:
 
 def _is_raw(options: Any) -> bool:
     headers = get(options, "headers")
-    return bool(get(headers, _RAW_HEADER)) if hasattr(headers, "get") else False
+    return bool(headers.get(_RAW_HEADER)) if hasattr(headers, "get") else False
 
 
 def _facts_of(response: Any, status: Any) -> dict[str, Any]:
@@ -273,7 +275,8 @@ def _facts_of(response: Any, status: Any) -> dict[str, Any]:
     limits = {name: text(headers.get(f"x-ratelimit-{spelt}-requests")) for name, spelt in _RATE_LIMITS}
     if any(limits.values()):
         facts["rate_limit"] = limits
-    retried = text(get(get(response, "request", "headers"), "x-stainless-retry-count"))
+    asked = get(response, "request", "headers")
+    retried = text(asked.get("x-stainless-retry-count")) if asked is not None else None
     if retried is not None and retried.isdecimal() and int(retried):
         facts["retries"] = int(retried)
     return facts

@@ -5,7 +5,7 @@ from typing import Any, Final, Protocol
 
 from turntrace.integrations.openai.answer import Fields, answer_fields, said
 from turntrace.integrations.openai.question import Kind
-from turntrace.integrations.openai.reading import get, listed, text
+from turntrace.integrations.openai.reading import extra, get, listed, text
 from turntrace.integrations.openai.usage import usage_of
 
 _MOST_CHOICES: Final = 64
@@ -74,9 +74,10 @@ class Choice:
         self.role = text(get(delta, "role")) or self.role
         self.finish_reason = text(get(choice, "finish_reason")) or self.finish_reason
         found = self._content.add(get(delta, "content"))
-        found |= self._content.add(get(choice, "text"))  # the older completions
+        if delta is None:
+            found |= self._content.add(get(choice, "text"))  # the older completions
         found |= self._refusal.add(get(delta, "refusal"))
-        found |= self._reasoning.add(get(delta, "reasoning_content") or get(delta, "reasoning"))
+        found |= self._reasoning.add(extra(delta, "reasoning_content") or extra(delta, "reasoning"))
         for call in listed(get(delta, "tool_calls")):
             found |= self._add_call(call)
         return found
@@ -122,14 +123,19 @@ class ChatGrowth:
     def add(self, piece: Any) -> bool:
         """Take a chunk."""
         self.count += 1
-        for field, name in (("model", "model"), ("response_id", "id"), ("service_tier", "service_tier")):
-            if (value := text(get(piece, name))) is not None:
-                self._facts[field] = value
-        # Groq states usage in a place of its own.
-        usage = usage_of(get(piece, "usage")) or usage_of(get(piece, "x_groq", "usage"))
+        if self.count == 1 or not self._facts.get("model"):
+            self._note(piece, "model", "id")
+        usage = usage_of(get(piece, "usage")) or usage_of(get(extra(piece, "x_groq"), "usage"))  # Groq's own place
         if usage is not None:
             self._facts["usage"] = usage
+            self._note(piece, "service_tier")
         return any([self._choice(choice).add(choice) for choice in listed(get(piece, "choices"))])
+
+    def _note(self, piece: Any, *names: str) -> None:
+        for name in names:
+            value = text(get(piece, name))
+            if value is not None:
+                self._facts["response_id" if name == "id" else name] = value
 
     def _choice(self, piece: Any) -> Choice:
         index = get(piece, "index")

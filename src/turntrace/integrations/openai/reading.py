@@ -1,6 +1,5 @@
 """Reads the client's objects, dictionaries of the wire and what looks like them by the same names."""
 
-from collections.abc import Mapping
 from typing import Any
 
 
@@ -9,8 +8,16 @@ def get(value: Any, *names: str) -> Any:
     for name in names:
         if value is None:
             return None
-        value = value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)
+        value = value.get(name) if isinstance(value, dict) else getattr(value, name, None)
     return value
+
+
+def extra(value: Any, name: str) -> Any:
+    """A field that the client's models do not declare; asking them for it as an attribute is slow."""
+    if isinstance(value, dict):
+        return value.get(name)
+    found = getattr(value, "model_extra", None)
+    return found.get(name) if isinstance(found, dict) else None
 
 
 def text(value: Any) -> str | None:

@@ -7,6 +7,7 @@ of its response tells us where the application stops reading.
 import inspect
 from collections.abc import AsyncGenerator, Callable, Generator
 from functools import wraps
+from time import perf_counter_ns
 from typing import Any, Final
 
 from turntrace.integrations.openai.growth import Growth, is_usage_only
@@ -40,13 +41,14 @@ class StreamStepping(Stepping):
         span.partial = growth
 
     def attach(self) -> Any:
-        """Make the observation current for one step."""
+        """A step begins. It only reads from a connection: the observation need not be current for that."""
         self.is_inside = True
-        return super().attach()
+        self._rest(0)
+        return self
 
     def detach(self, attached: Any) -> None:
-        """Put back what was current."""
-        super().detach(attached)
+        """The step is over."""
+        self._rest(perf_counter_ns())
         self.is_inside = False
 
     def keep(self, item: Any) -> None:

@@ -26,6 +26,8 @@ _COUNTS = {
 
 def usage_of(stated: Any) -> dict[str, int] | None:
     """Counts as `update(usage=…)` takes them, or None where nothing is stated; absent is not zero."""
+    if stated is None:
+        return None
     counts: dict[str, int] = {}
     for name, paths in _COUNTS.items():
         for path in paths:
