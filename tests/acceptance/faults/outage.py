@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from sqlalchemy import URL, create_engine, text
 
@@ -191,15 +190,3 @@ def resident(pids: set[int]) -> dict[int, float]:
             if line.startswith("VmRSS:"):
                 found[pid] = int(line.split()[1]) / 1024
     return found
-
-
-def as_row(pair: Pair) -> dict[str, Any]:
-    """For a table."""
-    return {
-        "outage": pair.kind,
-        "p99 quiet ms": pair.quiet,
-        "p99 outage ms": pair.outage,
-        "added ms": pair.added,
-        "ratio": pair.outage / pair.quiet,
-        "drained s": pair.drained_seconds,
-    }
