@@ -20,6 +20,7 @@ PAGES = {
     "cost": "/cost",
     "budgets": "/budgets",
     "new-budget": "/budgets/edit",
+    "price-lists": "/prices?from=2026-11-01&to=2026-11-30",
     "quality": "/quality",
     "evaluators": "/evaluators",
     "new-evaluator": "/evaluators/new",

@@ -35,6 +35,7 @@ class EntityView(ModelView):
     create_template = "admin/create.html"
     lead: ClassVar[str] = ""
     empty: ClassVar[str] = ""
+    links: ClassVar[Sequence[tuple[str, str]]] = ()  # to further pages: label, path below the mount
     messages: ClassVar[dict[str, str]] = {}
 
     def is_accessible(self, request: Request) -> bool:

@@ -1,6 +1,7 @@
 """Prices of the operator's own, effective from a day on."""
 
 import json
+from collections.abc import Sequence
 from typing import Any, ClassVar, Final
 
 from anyio import to_thread
@@ -64,6 +65,7 @@ class PriceView(EntityView, model=PriceRow):
     name_plural = "Prices"
     lead = "Your own prices go before the built-in table. A price counts for model calls from its day on."
     empty = "No price of your own. The built-in table covers the public list prices of more than 2,000 models."
+    links: ClassVar[Sequence[tuple[str, str]]] = (("Lists and history", "prices"),)
     form = PriceForm
     column_list: ClassVar[list[str]] = ["provider", "model", "effective_from_us", "rates", "created_at_us"]
     column_details_list = column_list
@@ -85,7 +87,7 @@ class PriceView(EntityView, model=PriceRow):
     column_formatters_detail: ClassVar[Formatters] = column_formatters
     messages: ClassVar[dict[str, str]] = {
         "created": "The price is in force for calls from its day on.",
-        "removed": "The price is removed. Costs computed with it stay.",
+        "removed": "The price is removed. Costs computed with it stay, until their days are priced anew.",
     }
 
     async def insert_model(self, request: Request, data: dict[str, Any]) -> Any:
