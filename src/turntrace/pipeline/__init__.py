@@ -78,13 +78,14 @@ class Pipeline:
         self._keep_scopes = frozenset(settings.keep_scopes)
         self._redactor = redactor if settings.redaction != "off" else None
         self.pricer = pricer or Pricer()
+        self._facts = FactTaker(settings.rollup_tags)
         self._stages: tuple[Stage, ...] = (
             self._convert,
             settle,
             self._price,
             Identifier(settings.identify, environment=settings.environment, pseudonym=pseudonym),
             summarise,
-            FactTaker(settings.rollup_tags),
+            self._facts,
             sampler or Sampler.of(settings),
             self._keep_in_windows,
         )
@@ -125,12 +126,15 @@ class Pipeline:
         if self._redactor is None:
             return traces
         found = [_flagged(trace) if mode == FULL else trace for trace, mode in zip(traces, modes, strict=True)]
-        kept = [index for index, work in enumerate(works) if work.is_kept and modes[index] != FULL]
-        if not kept:
-            return found
-        redacted = self._redacted([traces[index] for index in kept])
-        for index, trace in zip(kept, redacted, strict=True):
+        # Of a turn that is left out, sums keep the route and the declared tags.
+        asked = {
+            index: traces[index] if work.is_kept else _grouping(traces[index])
+            for index, work in enumerate(works)
+            if modes[index] != FULL and (work.is_kept or any(fact.route or fact.tags for fact in work.facts))
+        }
+        for index, trace in zip(asked, self._redacted(list(asked.values())) if asked else (), strict=True):
             found[index] = trace
+            works[index].facts = self._facts.redacted(works[index].facts, trace.route, trace.tags)
         return found
 
     def _redacted(self, traces: list[Trace]) -> list[Trace]:
@@ -150,8 +154,22 @@ def _flagged(trace: Trace) -> Trace:
     return replace(trace, flags=(*trace.flags, UNREDACTED))
 
 
+def _grouping(trace: Trace) -> Trace:
+    return Trace(id=trace.id, trace_id=trace.trace_id, span_id=trace.span_id, route=trace.route, tags=trace.tags)
+
+
 def _withheld(trace: Trace) -> Trace:
-    return replace(without_content(trace), redaction_failed=max(1, trace.redaction_failed))
+    """Numbers and ids; names and tags are texts, too."""
+    bare = without_content(trace)
+    return replace(
+        bare,
+        name="",
+        route=None,
+        tags=(),
+        feature_flags={},
+        observations=tuple(replace(item, name=item.type, tags=()) for item in bare.observations),
+        redaction_failed=max(1, trace.redaction_failed),
+    )
 
 
 def _worked(work: Work, trace: Trace) -> Worked:

@@ -1,12 +1,13 @@
 """What a turn adds to the roll-ups: taken before sampling, so that sums stay true whatever is kept."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from turntrace.pipeline.draft import Draft, Work
 from turntrace.records.fragment import FrameKind
 from turntrace.records.observation import PromptLink
-from turntrace.records.rollup import RollupFact
+from turntrace.records.rollup import RollupFact, group_name
 from turntrace.records.usage import Usage
 
 _NOTHING = Usage()
@@ -42,6 +43,14 @@ class FactTaker:
             "session_id": work.session_id or "",
             "tags": tuple(tag for tag in work.tags if tag.startswith(self._prefixes)) if self._prefixes else (),
         }
+
+    def redacted(self, facts: Sequence[RollupFact], route: str | None, tags: Sequence[str]) -> tuple[RollupFact, ...]:
+        """The facts with the route and tags of their turn as redaction left them: sums hold no raw text either."""
+        wanted = tuple(group_name(tag) for tag in tags if tag.startswith(self._prefixes)) if self._prefixes else ()
+        shared: dict[str, Any] = {"route": group_name(route or ""), "tags": wanted}
+        return tuple(
+            fact if (fact.route, fact.tags) == (shared["route"], wanted) else replace(fact, **shared) for fact in facts
+        )
 
 
 def _is_call(draft: Draft) -> bool:

@@ -1,8 +1,18 @@
 """Facts that feed the roll-ups: additive, counted before sampling."""
 
+import re
 from dataclasses import dataclass
+from typing import Final
 
 from turntrace.records.construct import quick
+
+_PLACEHOLDER: Final = re.compile(r"<([A-Z][A-Z0-9_]{0,39})_(?:k[0-9a-f]{8}|h[0-9a-f]{16})>")
+
+
+def group_name(text: str) -> str:
+    """A route or tag as sums are kept by it: what was redacted in it is of one kind, not of one value, or every turn
+    would have a group of its own."""
+    return _PLACEHOLDER.sub(r"<\1>", text) if "<" in text else text
 
 
 @quick

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from turntrace.records.rollup import RollupFact
+from turntrace.records.rollup import RollupFact, group_name
 
 Values = Mapping[str, Any]
 
@@ -67,12 +67,12 @@ def _shared(trace: Values, declared: frozenset[str]) -> dict[str, Any]:
     return {
         "environment": trace["environment"],
         "feature": trace["feature"] or "",
-        "route": trace["route"] or "",
+        "route": group_name(trace["route"] or ""),
         "release": trace["release"] or "",
         "experiment": trace["experiment"] or "",
         "user_id": trace["user_id"] or "",
         "session_id": trace["session_id"] or "",
-        "tags": tuple(tag for tag in tags if tag_key(tag) in declared),
+        "tags": tuple(group_name(tag) for tag in tags if tag_key(tag) in declared),
     }
 
 

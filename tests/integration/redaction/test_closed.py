@@ -2,18 +2,23 @@
 
 import json
 import logging
+import os
+import signal
 import socket
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from presidio_analyzer import Pattern, PatternRecognizer
 from presidio_analyzer.predefined_recognizers import EmailRecognizer
 
-from turntrace.integrations.presidio import PresidioAnalyzer
+from turntrace.integrations.presidio import PresidioAnalyzer, build_analyzer
 from turntrace.integrations.presidio.engine import Engine, EngineConfig
+from turntrace.integrations.presidio.fold import is_escaped
 from turntrace.pipeline.redact import Failure, TraceRedactor
 from turntrace.records.observation import ErrorInfo, Observation, PromptLink
 from turntrace.records.trace import Trace
+from turntrace.settings import Settings
 
 
 def _with(engine: Engine, recognizer: Any) -> Engine:
@@ -135,3 +140,74 @@ def test_a_canary_is_found_wherever_it_stands(analyzer: PresidioAnalyzer, kind: 
     assert redacted.observations[0].input[0]["role"] == "user"
     body = "".join(json.loads(line[6:])["delta"]["text"] for line in (redacted.received or "").split("\n\n") if line)
     assert value not in body
+
+
+class Raising:
+    """An analyser with a fault that quotes what it was given."""
+
+    def analyze(self, texts: Any) -> Any:
+        raise RuntimeError(" ".join(texts))
+
+
+def _dead() -> PresidioAnalyzer:
+    """An analyser whose process ends before it answers."""
+    made = PresidioAnalyzer({"ner_model": "no_such_model_anywhere"}, seconds=5)
+    return made
+
+
+def _hung(analyzer: PresidioAnalyzer) -> PresidioAnalyzer:
+    """The analyser, its process stopped: it neither answers nor ends."""
+    analyzer.analyze(["mail anna@example.com"])
+    os.kill(analyzer.process.pid or 0, signal.SIGSTOP)
+    return analyzer
+
+
+@pytest.mark.parametrize("fault", ["raises", "hangs", "dies"])
+def test_an_analyser_that_fails_withholds_every_text(
+    fault: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    text = "Hello, write to " + CANARIES["e-mail"][1]
+    analyzer: Any = Raising() if fault == "raises" else _dead()
+    if fault == "hangs":
+        made = build_analyzer(Settings(redaction_seconds=0.5))
+        assert made is not None
+        analyzer = _hung(made)
+    try:
+        (redacted,) = TraceRedactor(analyzer, key=b"k" * 32).redact([_everywhere(text)])
+    finally:
+        if isinstance(analyzer, PresidioAnalyzer):
+            analyzer.close()
+    written, logged = repr(redacted), capfd.readouterr()
+    if fault == "hangs":  # the text it hung on; the process that took its place goes on
+        assert "canary" not in written
+        assert redacted.redaction_failed > 0
+    else:
+        assert "canary" not in written
+        assert "Hello" not in written
+        assert redacted.redaction_failed > 25
+    assert "canary" not in caplog.text + logged.out + logged.err
+
+
+ESCAPED = {
+    "an address": (
+        "https://shop.example/find?q=write%20to%20canary.anna%40example.com&n=1",
+        "canary.anna%40example.com",
+    ),
+    "a form": ("name=Anna+Smith&card=4111+1111+1111+1111", "4111+1111+1111+1111"),
+    "a path": ("GET /users/canary.anna%40example.com/orders", "canary.anna%40example.com"),
+    "a password": ("login?user=a&password%3DZx9%21canary77", "Zx9%21canary77"),
+}
+
+
+@pytest.mark.parametrize("kind", ESCAPED)
+def test_the_escapes_of_addresses_hide_nothing(analyzer: PresidioAnalyzer, kind: str) -> None:
+    text, value = ESCAPED[kind]
+    (redacted,) = TraceRedactor(analyzer, key=b"k" * 32).redact([replace(_everywhere(""), input=text)])
+    assert value not in redacted.input
+    assert redacted.input[:4] == text[:4]
+
+
+def test_a_sum_and_a_percentage_are_no_escapes() -> None:
+    assert not is_escaped("100% of 3 + 4 = 7, and 5%2 is 1")
+    assert not is_escaped("a = b + c")

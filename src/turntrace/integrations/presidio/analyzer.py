@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, Final
 
-from turntrace.integrations.presidio.fold import Folded
+from turntrace.integrations.presidio.fold import Folded, Unescaped, is_escaped
 from turntrace.integrations.presidio.process import AnalyzerProcess, Question
 from turntrace.integrations.presidio.screen import Sign, read_signs
 from turntrace.pipeline.redact import Entity, Failure
@@ -71,4 +71,5 @@ def _any_of(words: Sequence[str]) -> re.Pattern[str] | None:
 def _signs(text: str) -> int:
     if len(text) > _LONGEST_READ:
         return Sign.UNREAD
-    return read_signs(text if text.isascii() else Folded(text).text)
+    plain = text if text.isascii() else Folded(text).text
+    return read_signs(plain) | (read_signs(Unescaped(plain).text) if is_escaped(plain) else 0)

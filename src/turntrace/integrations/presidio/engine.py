@@ -26,7 +26,7 @@ from presidio_analyzer.predefined_recognizers import (
 )
 
 from turntrace.integrations.presidio.chosen import chosen_recognizers
-from turntrace.integrations.presidio.fold import Folded
+from turntrace.integrations.presidio.fold import Folded, Unescaped, is_escaped
 from turntrace.integrations.presidio.identity import DriverLicense, identity_recognizers
 from turntrace.integrations.presidio.listed import name_of
 from turntrace.integrations.presidio.place import name_recognizers, place_recognizers, web_recognizers
@@ -152,6 +152,9 @@ class Engine:
         folded = Folded(text)
         try:
             found = self._search(folded.text, signs)
+            if is_escaped(folded.text):
+                plain = Unescaped(folded.text)
+                found += [plain.restore(entity) for entity in self._search(plain.text, Sign.UNREAD)]
         except (PatternTimeout, TimeoutError):
             return Failure("time limit", is_lasting=True)
         if self._allowed:

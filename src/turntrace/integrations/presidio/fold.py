@@ -16,6 +16,9 @@ _ODD: Final = re.compile(f"[{_INVISIBLE}{_DASHES}]|(?![0-9])\\d")
 _IS_INVISIBLE: Final = re.compile(f"[{_INVISIBLE}]")
 _IS_DASH: Final = re.compile(f"[{_DASHES}]")
 _RUNS: Final = re.compile(r"([.\-_*=#~+/\\:])\1{8,}")
+_PERCENT: Final = re.compile(r"%[2-7][0-9A-Fa-f]")
+_ESCAPE: Final = re.compile(r"%([2-7][0-9A-Fa-f])|\+")
+_FORM: Final = re.compile(r"=[^\s=&+]{1,200}\+")
 _RUN_CHARACTERS: Final = ".-_*=#~+/\\:"
 
 
@@ -41,6 +44,39 @@ class Folded:
         last = self._origin[entity.end - 1] if entity.end else 0
         following = self._origin[entity.end] if entity.end < len(self._origin) else self._length
         return Entity(self._origin[entity.start], max(last + 1, following), entity.type, entity.score, entity.source)
+
+
+class Unescaped:
+    """A text with the escapes of addresses and forms undone (`%40`, `+` for a blank); `restore` as in `Folded`."""
+
+    __slots__ = ("_length", "_origin", "text")
+
+    def __init__(self, text: str) -> None:
+        self._length = len(text)
+        self._origin: list[int] = []
+        parts: list[str] = []
+        end = 0
+        for match in _ESCAPE.finditer(text):
+            parts.append(text[end : match.start()])
+            self._origin += range(end, match.start())
+            parts.append(" " if match[1] is None else chr(int(match[1], 16)))
+            self._origin.append(match.start())
+            end = match.end()
+        parts.append(text[end:])
+        self._origin += range(end, len(text))
+        self.text = "".join(parts)
+
+    def restore(self, entity: Entity) -> Entity:
+        """The entity at its place in the text with the escapes."""
+        end = self._origin[entity.end] if entity.end < len(self._origin) else self._length
+        return Entity(self._origin[entity.start], end, entity.type, entity.score, entity.source)
+
+
+def is_escaped(text: str) -> bool:
+    """Whether a text has escapes of addresses or forms in it."""
+    if "%" in text and _PERCENT.search(text):
+        return True
+    return "+" in text and "=" in text and _FORM.search(text) is not None
 
 
 def squash(text: str) -> str:
