@@ -17,6 +17,8 @@ PAGES = {
     "traces-filtered": "/traces?feature=support&status=error",
     "sessions": "/sessions",
     "users": "/users",
+    "user": "/users/user-3",
+    "erasures": "/erasures",
     "cost": "/cost",
     "budgets": "/budgets",
     "new-budget": "/budgets/edit",
