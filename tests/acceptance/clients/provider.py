@@ -55,6 +55,7 @@ class Provider:
         self._ids = iter(range(1, 1_000_000))
         routes = {
             "/v1/chat/completions": self._chat,
+            "/openai/deployments/{name}/chat/completions": self._chat,
             "/v1/responses": self._responses,
             "/v1/embeddings": self._embeddings,
             "/v1/messages": self._messages,

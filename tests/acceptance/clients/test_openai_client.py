@@ -25,6 +25,7 @@ from turntrace.records.trace import Trace
 from turntrace.tracing.context import suspended
 from turntrace.tracing.guard import Guard
 from turntrace.tracing.observation import generation, observation
+from turntrace.tracing.recorder import set_default
 
 MODEL = "gpt-4o-mini"
 USAGE = (100, 10, 64, 4)
@@ -98,6 +99,10 @@ class Host:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(self._app), base_url="http://host.test") as visitor:
             answer = await visitor.post("/later" if asyncio.iscoroutinefunction(work) else "/turn", timeout=60)
         assert answer.status_code == 200
+        return self.stored()
+
+    def stored(self) -> Trace:
+        """What the pipeline makes of the frames."""
         fragments = [decode(kind, orjson.dumps(document)) for kind, document in self.recording.frames]
         (found,) = self._pipeline.work([merge(fragments)])
         assert found.trace is not None
@@ -156,6 +161,18 @@ async def test_the_asynchronous_client_is_traced_alike(host: Host, traced: None)
 
     found = await host.one(work)
     assert (counted(found), said(found)) == (USAGE, TEXT)
+
+
+@pytest.mark.anyio
+async def test_azures_client_is_traced_alike(host: Host, traced: None) -> None:
+    endpoint = host.base_url.removesuffix("/v1")
+
+    def work() -> None:
+        with openai.AzureOpenAI(azure_endpoint=endpoint, api_key="k", api_version="2025-04-01-preview") as client:
+            client.chat.completions.create(model=MODEL, messages=asked("How?"))
+
+    found = await host.one(work)
+    assert (counted(found), found.name, said(found)) == (USAGE, f"chat {MODEL}", TEXT)
 
 
 @pytest.mark.anyio
@@ -478,6 +495,43 @@ async def test_nothing_is_altered_where_nothing_is_recorded(
 
     assert [item.name for item in (await host.turn(work)).observations] == ["step"]
     assert [answer.choices[0].message.content for answer in texts] == [TEXT, TEXT]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "broken_part",
+    ["call.answer_fields", "call.observe_stream", "call.growth_of", "call.provider_of", "steps.is_usage_only"],
+)
+async def test_a_fault_of_ours_is_counted_and_the_client_does_not_notice(
+    host: Host, client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch, broken_part: str
+) -> None:
+    faults: list[str] = []
+    host.recording.guard = Guard(on_fault=faults.append)
+    monkeypatch.setattr(f"turntrace.integrations.openai.{broken_part}", lambda *_, **__: 1 / 0)
+    texts: list[Any] = []
+
+    def work() -> None:
+        texts.append(client.chat.completions.create(model=MODEL, messages=asked("How?")).choices[0].message.content)
+        chunks = [chunk for chunk in streamed(client) if chunk.choices]
+        texts.append("".join(chunk.choices[0].delta.content or "" for chunk in chunks))
+
+    found = (await host.turn(work)).observations
+    assert texts == [TEXT, TEXT]
+    assert len(found) == 2
+    assert all(item.duration_us is not None for item in found)
+    assert faults
+
+
+@pytest.mark.anyio
+async def test_outside_a_turn_a_call_is_a_turn_of_its_own(host: Host, client: openai.OpenAI) -> None:
+    set_default(host.recording)
+    try:
+        list(streamed(client))
+    finally:
+        set_default(None)
+    turn = host.stored()
+    assert (turn.duration_us is not None, [item.type for item in turn.observations]) == (True, ["generation"])
+    assert counted(turn.observations[0]) == USAGE
 
 
 def test_switching_off_puts_the_clients_own_methods_back() -> None:
