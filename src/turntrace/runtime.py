@@ -41,7 +41,7 @@ from turntrace.tracing.propagation import extract_context
 from turntrace.tracing.recorder import Resource, emit, set_default
 from turntrace.tracing.trust import HostRules
 from turntrace.tracing.turn import Turn
-from turntrace.worker.status import in_spool
+from turntrace.worker.status import in_spool, is_read
 from turntrace.worker.supervisor import ProcessWorker, Supervisor, ThreadWorker
 from turntrace.worker.switch import is_switched_off
 
@@ -456,9 +456,10 @@ class SpoolRecorder:
         if self._spool is None:
             return True
         if isinstance(self._spool, MemorySpool):
-            return self._spool.unread() == 0
+            return self._spool.is_empty()
         assert self.location is not None
-        return self.location.path is None or in_spool(self.location.path) == 0
+        path = self.location.path
+        return path is None or (in_spool(path) == 0 and is_read(path))
 
     @property
     def engine(self) -> "Engine | None":

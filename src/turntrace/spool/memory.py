@@ -175,6 +175,11 @@ class MemorySpool:
         with self._lock:
             return self._ring.first_count + sum(frame.is_first for frame in self._again)
 
+    def is_empty(self) -> bool:
+        """Whether every frame, of whatever kind, was taken and committed."""
+        with self._lock:
+            return not (len(self._ring) or self._again or self._delivered)
+
     def reset_after_fork(self) -> None:
         """In the child: the parent's frames are the parent's to store."""
         self.counters.reset_after_fork()

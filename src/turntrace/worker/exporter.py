@@ -9,7 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from turntrace.errors import TurntraceError
@@ -60,16 +60,16 @@ class Portion:
     body: bytes
 
 
-def names_for(destinations: Sequence[Destination]) -> Callable[[Worked], tuple[str, ...]]:
-    """Which destinations get a turn, as far as it shows before it is stored: environment and route may come later."""
+def names_for(destinations: Sequence[Destination]) -> Callable[[Worked], Worked]:
+    """Names the destinations that get a turn, as far as it shows before it is stored: its route may come later."""
 
-    def names(worked: Worked) -> tuple[str, ...]:
+    def named(worked: Worked) -> Worked:
         if worked.kind not in _ENDED or not worked.is_kept or RELAYED in worked.trace.flags:
-            return ()
+            return worked
         trace_id = worked.trace.trace_id
-        return tuple(destination.name for destination in destinations if destination.samples(trace_id))
+        return replace(worked, exports=tuple(there.name for there in destinations if there.samples(trace_id)))
 
-    return names if destinations else lambda worked: ()
+    return named if destinations else lambda worked: worked
 
 
 class Exporter:

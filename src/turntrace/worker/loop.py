@@ -80,7 +80,7 @@ class Worker:
 
     Args:
         desk: puts what comes over OTLP together with what came of the same turns before.
-        exports: names of the destinations that a turn is sent on to, once it is stored.
+        exports: names the destinations that a turn is sent on to, once it is stored.
         clock: seconds that never go back, for intervals; `wall` gives Unix time in microseconds.
     """
 
@@ -98,7 +98,7 @@ class Worker:
         tell: Callable[[Status], None] = lambda status: None,
         redactor: Redactor | None = None,
         desk: Desk | None = None,
-        exports: Callable[[Worked], tuple[str, ...]] = lambda worked: (),
+        exports: Callable[[Worked], Worked] = lambda worked: worked,
     ) -> None:
         self._source, self._pipeline = source, pipeline
         self._delivery = Delivery(database, wall=wall, tell=self._say_trouble)
@@ -107,6 +107,7 @@ class Worker:
         self._before_step, self._tell = before_step, tell
         self._redactor, self._desk, self._exports = redactor, desk, exports
         self._batches = self._turns = 0
+        self._read: dict[str, int] = {}  # bytes by process, all of them stored
         self._in_hand = 0  # turns delivered, neither accounted for nor among the open ones
         self._failures = 0
         self._last_error: tuple[str, int] | None = None
@@ -177,6 +178,8 @@ class Worker:
     def step(self, *, stop: threading.Event | None = None) -> bool:
         """Read once and commit all that was read; says whether anything was read."""
         self._before_step()
+        # Before the look into the spool: what is written meanwhile is not said to be read.
+        written = {counts.process_id: counts.bytes_written for counts in self._source.counts()}
         frames = self._source.poll(FRAMES_PER_POLL, BYTES_PER_POLL)
         self._in_hand = sum(_is_new_turn(frame) for frame in frames)
         self._is_behind = len(frames) > self._batch_turns
@@ -186,7 +189,8 @@ class Worker:
         self._show_open(stop)
         self._count(stop, always=bool(frames))
         self._source.release(self._open.pinned())
-        self._report(always=bool(frames) or self._has_buried)
+        is_news, self._read = not frames and written != self._read, self._read if frames else written
+        self._report(always=bool(frames) or self._has_buried or is_news)
         self._has_buried = False
         return bool(frames)
 
@@ -206,6 +210,7 @@ class Worker:
             version=__version__,
             in_spool=self._source.unread() + self._in_hand + self._open.unstored(),
             accepted={c.process_id: c.accepted - sum(c.dropped.values()) for c in counts},
+            read=self._read,
             open_turns=len(self._open),
             skipped=dict(self._source.skipped),
             last_error=error,
@@ -343,17 +348,13 @@ class Worker:
         worked, lost = self._work([*chunk.fragments, *gathered.fragments])
         lost.update(chunk.lost)
         return Batch(
-            worked=tuple(self._with_exports(self._with_reception(item, gathered)) for item in worked),
+            worked=tuple(self._exports(self._with_reception(item, gathered)) for item in worked),
             marks=chunk.marks,
             readings=chunk.readings,
             loss=lost,
             scores=redacted_scores(self._redactor, chunk.scores),
             waiting=tuple(gathered.waiting),
         )
-
-    def _with_exports(self, worked: Worked) -> Worked:
-        found = self._exports(worked)
-        return replace(worked, exports=found) if found else worked
 
     def _with_reception(self, worked: Worked, gathered: Gathered) -> Worked:
         reception = gathered.receptions.get(worked.trace.id)

@@ -22,6 +22,8 @@ class Status:
     """The worker as it was at `at_us` (Unix microseconds).
 
     `in_spool` turns were accepted and not yet stored when each process had accepted `accepted` turns, drops left out.
+    `read` says how many bytes each process had spooled when there was last nothing left to read and all of it was
+    stored: frames that are no turn's first (late ones, scores, what came over OTLP) are in no count of turns.
     `skipped` counts what could not be read in the spool, `last_error` is the type of the last fault.
     """
 
@@ -30,6 +32,7 @@ class Status:
     version: str = ""
     in_spool: int = 0
     accepted: Mapping[str, int] = field(default_factory=dict)
+    read: Mapping[str, int] = field(default_factory=dict)
     open_turns: int = 0
     skipped: Mapping[str, int] = field(default_factory=dict)
     last_error: str | None = None
@@ -77,3 +80,14 @@ def in_spool(root: Path, live: Mapping[str, tuple[int, Mapping[str, int]]] | Non
     # A process that is gone was worked off; one killed between a write and its count may seem to have gone back.
     since = sum(max(0, n - status.accepted.get(process, 0)) for process, n in spooled.items())
     return status.in_spool + since
+
+
+def is_read(root: Path) -> bool:
+    """Whether every frame below `root`, of whatever kind, is stored: nothing was spooled since the worker was idle."""
+    status = read_status(root)
+    known = status.read if status is not None else {}
+    for path in root.glob(f"{PREFIX}*/{COUNTERS}"):
+        written = Counters.read(path).get("bytes_written", 0)
+        if written > known.get(path.parent.name.removeprefix(PREFIX), 0):
+            return False
+    return True
