@@ -17,10 +17,11 @@ from typing import IO, Any
 
 from turntrace.errors import SettingsError, TurntraceError
 from turntrace.evaluating import evaluating
+from turntrace.integrations.delivery import Delivery
 from turntrace.integrations.otlphttp import Guard, OtlpSender
 from turntrace.integrations.presidio import PresidioAnalyzer, build_analyzer
 from turntrace.integrations.pricefile import Prices, read_file
-from turntrace.jobs import repricing
+from turntrace.jobs import report, repricing
 from turntrace.jobs.subject import pseudonym as pseudonym_of
 from turntrace.keyring import KeyRing, subject_names
 from turntrace.pipeline import Modes, Pipeline, Pricer
@@ -33,7 +34,7 @@ from turntrace.settings import Settings
 from turntrace.spool.directory import WorkerLock, locate
 from turntrace.spool.memory import MemorySpool
 from turntrace.spool.reader import SpoolReader
-from turntrace.storage import marks, migrate, prices, switches, windows
+from turntrace.storage import declared, marks, migrate, prices, switches, windows
 from turntrace.storage.database import Database, memory_engine
 from turntrace.storage.opening import open_database
 from turntrace.version import __version__
@@ -154,7 +155,20 @@ def jobs(settings: Settings, keys: KeyRing) -> tuple[Job, ...]:
     """Every job of these settings."""
     price = partial(repricing.run, open_pricer=Prices(settings))
     text = "Price history anew, where somebody asked for it."
-    return (*jobs_of(settings, keys), Job("reprice", 10, price, text, repricing.is_asked))
+    found = (*jobs_of(settings, keys), Job("reprice", 10, price, text, repricing.is_asked))
+    if settings.report_every == "none" or settings.report_to is None:
+        return found
+    addresses = [address.strip() for address in settings.report_to.reveal().split(",") if address.strip()]
+    send = partial(
+        report.send_due,
+        every=settings.report_every,
+        open_pricer=Prices(settings),
+        deliver=Delivery(addresses),
+        now_us=now_us,
+        panel_url=settings.panel_url,
+    )
+    is_due = partial(report.is_due, every=settings.report_every, now_us=now_us)
+    return (*found, Job("report", 600, send, "Send the report on spending.", is_due))
 
 
 def load_hook(settings: Settings) -> Hook | None:
@@ -293,12 +307,21 @@ def _tell_waiting(root: Path) -> Callable[[Exception], None]:
     return tell
 
 
+def _note_settings(settings: Settings, database: Database) -> None:
+    """Changes of what is kept of people belong into the audit log; a worker begins without it where that cannot be."""
+    try:
+        database.transact(declared.note, settings, now_us=now_us())
+    except TurntraceError as error:
+        log.warning("the settings could not be noted: %s", type(error).__name__)
+
+
 def work(settings: Settings, root: Path, keys: KeyRing, stop: threading.Event, engine: Any = None) -> None:
     """Work on the spool below `root` until `stop` is set. The worker's lock must be held."""
     database = open_database(settings, engine)
     with closing(database):
         if not wait_for_schema(database, stop, _tell_waiting(root)):
             return
+        _note_settings(settings, database)
         scheduler = Scheduler(database, jobs(settings, keys))
         scheduler.start()
         reading = closing(SpoolReader(root, keys, mark=stored_mark(database)))
@@ -341,10 +364,17 @@ def work_memory(
     """Work on a spool in the memory of this process until `stop` is set."""
     database = open_database(settings, engine)
     with closing(database), _analyzer(settings) as found:
-        if wait_for_schema(database, stop):
+        if not wait_for_schema(database, stop):
+            return
+        _note_settings(settings, database)
+        scheduler = Scheduler(database, jobs(settings, keys))
+        scheduler.start()
+        try:
             worker = build_worker(settings, spool, keys, database, lambda status: None, tell_switch, analyzer=found)
             with exporting(settings, database), evaluating(settings, database, keys, spool, worker.pipeline):
                 worker.run(stop, drain_seconds=settings.shutdown_seconds)
+        finally:
+            scheduler.stop()
 
 
 def work_from_pipe(stream: IO[bytes]) -> int:

@@ -9,10 +9,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from sqlalchemy import Connection
+
 from turntrace import assembly, cli_money, cli_privacy, doctor, scheduler
 from turntrace.errors import TurntraceError
 from turntrace.settings import Settings
-from turntrace.storage import keys, leases, migrate, people, switches
+from turntrace.storage import audit, keys, leases, migrate, people, switches
 from turntrace.storage.database import Database
 from turntrace.storage.opening import open_database
 from turntrace.storage.rotation import rotate
@@ -73,6 +75,12 @@ def _database(arguments: argparse.Namespace, *, check: bool = True) -> Database:
     if check:
         migrate.ensure_schema(database)
     return database
+
+
+def _note(connection: Connection, action: str, target: str, **details: Any) -> None:
+    """Into the audit log, in the transaction that does it."""
+    now_us = assembly.now_us()
+    audit.append(connection, actor="command line", action=action, target=target, details=details or None, now_us=now_us)
 
 
 def _say(arguments: argparse.Namespace, data: Any, text: str) -> int:
@@ -221,6 +229,7 @@ def _add_keys(parent: Any) -> None:
 def _keys_create(arguments: argparse.Namespace) -> int:
     with _database(arguments).write() as connection:
         made = keys.create(connection, name=arguments.name, scopes=tuple(arguments.scope), now_us=assembly.now_us())
+        _note(connection, "key.create", made.id, scopes=list(made.scopes))
     data = {"id": made.id, "key": made.key, "scopes": list(made.scopes)}
     return _say(arguments, data, f"{made.key}\nid {made.id}, scopes {', '.join(made.scopes)}; it is not shown again")
 
@@ -238,6 +247,7 @@ def _keys_list(arguments: argparse.Namespace) -> int:
 def _keys_revoke(arguments: argparse.Namespace) -> int:
     with _database(arguments).write() as connection:
         keys.revoke(connection, arguments.id, now_us=assembly.now_us())
+        _note(connection, "key.revoke", arguments.id)
     return _say(arguments, {"id": arguments.id, "is_revoked": True}, f"{arguments.id} is revoked")
 
 
@@ -268,6 +278,7 @@ def _users_create(arguments: argparse.Namespace) -> int:
     password = sys.stdin.readline().rstrip("\n") if arguments.password_stdin else _ask_password()
     with _database(arguments).write() as connection:
         people.create(connection, arguments.name, role=arguments.role, password=password, now_us=assembly.now_us())
+        _note(connection, "account.create", arguments.name, role=arguments.role)
     data = {"name": arguments.name, "role": arguments.role}
     return _say(arguments, data, f"{arguments.name} may log in as {arguments.role}")
 
@@ -290,6 +301,7 @@ def _users_list(arguments: argparse.Namespace) -> int:
 def _users_disable(arguments: argparse.Namespace) -> int:
     with _database(arguments).write() as connection:
         people.disable(connection, arguments.name, now_us=assembly.now_us())
+        _note(connection, "account.disable", arguments.name)
     return _say(arguments, {"name": arguments.name, "is_disabled": True}, f"{arguments.name} is disabled")
 
 
@@ -307,6 +319,7 @@ def _switch(arguments: argparse.Namespace) -> int:
         value = "1" if arguments.state == "on" else "0"
         with database.write() as connection:
             switches.put(connection, switches.ENABLED, value, now_us=assembly.now_us(), author="command line")
+            _note(connection, "settings.switch", arguments.state)
     with database.read() as connection:
         is_on = switches.get(connection, switches.ENABLED) != "0"
     return _say(arguments, {"is_on": is_on}, f"recording is {'on' if is_on else 'off'}")
