@@ -1,6 +1,7 @@
 """`tt.privacy` as the host's own code calls it."""
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.orm import Session
+from sqlalchemy.pool import StaticPool
 
 from tests.integration.turns import store, turn
 from turntrace import Turntrace, cli
@@ -118,3 +120,23 @@ def test_the_command_line_erases_and_verifies(
     assert cli.main(["erase", "--verify", str(kept), *url]) == 1
     assert cli.main(["erase", *url]) == 1
     assert "name one of" in capsys.readouterr().err
+
+
+def test_what_a_hosts_transaction_began_is_finished_in_memory_too(tmp_path: Path) -> None:
+    """No file, no worker process: the worker's thread has the timer."""
+    engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
+    tt = Turntrace(engine=engine, secret_key=KEY, spool_dir=str(tmp_path / "spool"), redaction="off", content="full")
+    with tt.turn("chat", user_id="anna"):
+        tt.update_trace(input="hello")
+    assert tt.flush(30)
+    with engine.connect() as connection:
+        receipt = tt.privacy.erase_subject("anna", connection=connection)
+        connection.commit()
+    assert receipt["counts"]["trace"] == 1
+    deadline = time.monotonic() + 60
+    while not tt.privacy.receipt(str(receipt.id)).is_finished:
+        assert time.monotonic() < deadline, "the timer did not finish the erasure"
+        time.sleep(0.1)
+    assert tt.privacy.is_valid(tt.privacy.receipt(str(receipt.id)))
+    tt.shutdown()
+    engine.dispose()
