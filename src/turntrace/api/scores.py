@@ -29,12 +29,13 @@ WAIT_SECONDS: Final = 2.0
 PAUSE_SECONDS: Final = 0.1
 MOST_WAITING: Final = 64
 
-_TARGETS: Final = ("trace_id", "observation_id", "session_id", "dataset_item_id", "run_item_id")
+_TARGETS: Final = ("trace_id", "observation_id", "session_id", "request_id", "dataset_item_id", "run_item_id")
 _FORMS: Final = {"trace_id": re.compile(r"[0-9a-f]{32}\Z"), "observation_id": re.compile(r"[0-9a-f]{48}\Z")}
 _FIND: Final[Mapping[str, Callable[[Connection, str], tuple[Target, ...]]]] = {
     "trace_id": targets.of_trace,
     "observation_id": targets.of_observation,
     "session_id": targets.of_session,
+    "request_id": targets.of_request,
     "dataset_item_id": targets.of_dataset_item,
     "run_item_id": targets.of_run_item,
 }
@@ -56,6 +57,9 @@ BODY: Final[Schema] = record(
         "trace_id": text("`id` or W3C trace id"),
         "observation_id": text("`id` of the observation"),
         "session_id": text("id of the session", minLength=1, maxLength=500),
+        "request_id": text(
+            "the host's own id of the request, as `update_trace(request_id=…)` said it", minLength=1, maxLength=255
+        ),
         "dataset_item_id": text("id of the dataset item", minLength=1, maxLength=32),
         "run_item_id": text("id of what a run made of an item", minLength=1, maxLength=32),
     },

@@ -150,6 +150,20 @@ async def test_scores_fit_the_config_of_their_name(client: httpx.AsyncClient, sm
     assert (await client.delete("/score-configs/stars")).status_code == 200
 
 
+async def test_a_turn_is_found_by_the_hosts_own_id_but_not_by_a_public_key(
+    client: httpx.AsyncClient, small: Database
+) -> None:
+    (turn,) = some(1, request_id="order-77")
+    put(small, turn)
+    score = {"request_id": "order-77", "name": "thumbs", "value": True}
+    answer = await client.post("/scores", json=score)
+    assert (answer.status_code, answer.json()["turn_id"]) == (201, turn.id)
+    refused = await client.post("/scores", json=score, headers=make_key(small, "feedback"))
+    assert refused.status_code == 403
+    put(small, *some(1, request_id="order-77"))
+    assert (await client.post("/scores", json=score)).status_code == 409
+
+
 async def test_items_are_scored_by_their_ids(client: httpx.AsyncClient, small: Database) -> None:
     with small.write() as c:
         c.exec_driver_sql(

@@ -1,11 +1,14 @@
 """What a score can be given to: ids resolved by index only."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from sqlalchemy import Connection, select
 
 from turntrace.storage import tables
 from turntrace.storage.queries import traces
+
+MOST_REQUESTS: Final = 10  # turns that share a request id and are named in the refusal
 
 _t = tables.trace.c
 _o = tables.observation.c
@@ -27,6 +30,12 @@ class Target:
 def of_trace(c: Connection, any_id: str) -> tuple[Target, ...]:
     """The turns with this turn id or W3C trace id."""
     return tuple(Target(turn_id=turn_id) for turn_id in traces.turn_ids(c, any_id))
+
+
+def of_request(c: Connection, request_id: str) -> tuple[Target, ...]:
+    """The turns with this request id of the host's own, oldest first; a few at the most."""
+    found = select(_t.id).where(_t.request_id == request_id).order_by(_t.started_at_us, _t.id).limit(MOST_REQUESTS)
+    return tuple(Target(turn_id=turn_id) for turn_id in c.execute(found).scalars())
 
 
 def of_observation(c: Connection, observation_id: str) -> tuple[Target, ...]:

@@ -48,6 +48,7 @@ class TraceRow(Row, table=True):
         index("trace_status", "status", "started_at_us", "id"),
         index("trace_outcome", "outcome", "started_at_us", "id", only=NOT_COMPLETE),
         index("trace_updated", "updated_at_us", "id"),
+        index("trace_request", "request_id", only="request_id IS NOT NULL"),
     )
 
     id: str = column(TurnId, primary_key=True)
