@@ -153,12 +153,13 @@ async def test_scores_fit_the_config_of_their_name(client: httpx.AsyncClient, sm
 async def test_a_turn_is_found_by_the_hosts_own_id_but_not_by_a_public_key(
     client: httpx.AsyncClient, small: Database
 ) -> None:
+    public = make_key(small, "feedback")
     (turn,) = some(1, request_id="order-77")
     put(small, turn)
     score = {"request_id": "order-77", "name": "thumbs", "value": True}
     answer = await client.post("/scores", json=score)
     assert (answer.status_code, answer.json()["turn_id"]) == (201, turn.id)
-    refused = await client.post("/scores", json=score, headers=make_key(small, "feedback"))
+    refused = await client.post("/scores", json=score, headers=public)
     assert refused.status_code == 403
     put(small, *some(1, request_id="order-77"))
     assert (await client.post("/scores", json=score)).status_code == 409
