@@ -22,7 +22,7 @@ from turntrace.storage.queries import evaluators as queries
 
 log = logging.getLogger("turntrace.worker")
 
-CONCURRENCY: Final = 24
+CONCURRENCY: Final = 32
 POLL_SECONDS: Final = 0.5
 PAUSE_SECONDS: Final = 5.0  # after a failure of ours, such as a database that is away
 _MOST_KNOWN: Final = 200
