@@ -78,7 +78,9 @@ class TurntraceMiddleware:
         started_ns = perf_counter_ns()
         exchange: Exchange | None = None
         try:
-            if not guard.is_recording() or TURN_KEY in scope or is_suspended():
+            if started_ns >= guard.quiet_until_ns and not guard.is_recording():
+                return None
+            if TURN_KEY in scope or is_suspended():
                 return None
             root, path = scope.get("root_path", ""), scope["path"]
             if root and path.startswith(root):

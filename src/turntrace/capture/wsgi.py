@@ -69,7 +69,9 @@ class TurntraceWSGIMiddleware:
         started_ns = perf_counter_ns()
         exchange: Exchange | None = None
         try:
-            if not self._guard.is_recording() or TURN_KEY in environ or is_suspended():
+            if started_ns >= self._guard.quiet_until_ns and not self._guard.is_recording():
+                return None
+            if TURN_KEY in environ or is_suspended():
                 return None
             path = clean(environ.get("PATH_INFO")) or "/"
             if self._rules.is_excluded(path):

@@ -91,7 +91,8 @@ class Guard:
     def is_recording(self) -> bool:
         """Whether wrappers should do anything at all: the kill switch is off and the breaker closed.
 
-        Within a turn there is no need to ask before `quiet_until_ns`, at the most a second from here.
+        There is no need to ask again before `quiet_until_ns`: that is at the most a second from here, and nothing once
+        it is switched off from this process.
         """
         now = self._clock()
         if now >= self._watch_at:

@@ -2,13 +2,14 @@
 
 import gc
 import time
+from dataclasses import fields
 from typing import Any
 
 import pytest
 from opentelemetry.trace import SpanContext, TraceFlags
 
 from turntrace.pipeline import decode, merge
-from turntrace.records.fragment import FrameKind
+from turntrace.records.fragment import FrameKind, RawSpan, TurnHeader
 from turntrace.tracing import recorder as recording
 from turntrace.tracing.observation import current_trace_id, observation, update_trace
 from turntrace.tracing.observation import turn as explicit_turn
@@ -371,3 +372,38 @@ def test_a_span_that_garbage_collection_ends_inside_a_write_is_written_after_it(
 
     recording.run_exclusive(write)
     assert recorder.kinds() == ["END", "AMEND"]
+
+
+def test_frames_hold_nothing_but_fields_of_the_record(recorder: ListRecorder, turn: Turn) -> None:
+    turn.begin_response(200, "text/event-stream")
+    update_trace(name="n", tags=["t"], metadata={"k": 1}, user_id="u")
+    with observation(recorder, "tool", type="tool", input={"a": 1}, level="error") as step:
+        step.set_attribute("gen_ai.x", 1)
+        step.add_event("e")
+        step.update(output=[1], name="renamed")
+        step.record_exception(ValueError("x"))
+    turn.sent(b"x" * 10)
+    turn.note("spans_dropped")
+    turn.checkpoint()
+    turn.finish("client_disconnected")
+    update_trace(output="late")
+    headers = {field.name for field in fields(TurnHeader)}
+    spans = {field.name for field in fields(RawSpan)}
+    assert recorder.kinds() == ["START", "DELTA", "END", "AMEND"]
+    for _, _, payload in recorder.frames:
+        assert set(payload["turn"]) <= headers
+        assert all(set(span) <= spans for span in payload["spans"])
+
+
+def test_asking_whether_to_record_may_be_put_off_until_it_is_switched_off(recorder: ListRecorder, turn: Turn) -> None:
+    guard = recorder.guard
+    assert guard.is_recording()
+    assert guard.quiet_until_ns > time.perf_counter_ns()
+    guard.enabled = False
+    with observation(recorder, "not kept"):
+        pass
+    guard.enabled = True
+    with observation(recorder, "kept"):
+        pass
+    turn.finish()
+    assert list(recorder.spans()) == ["kept"]
