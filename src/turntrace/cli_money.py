@@ -12,6 +12,7 @@ from turntrace import assembly
 from turntrace.errors import InvalidInput, TurntraceError
 from turntrace.integrations.pricefile import Prices, read_file
 from turntrace.jobs import reprice
+from turntrace.jobs.report import EVERY, make
 from turntrace.jobs.reprice import Report, Span
 from turntrace.pipeline.price import Pricer
 from turntrace.pipeline.price_list import to_langfuse, to_own
@@ -40,6 +41,11 @@ def add(parent: Any, leaf: Leaf, group: Callable[..., Any], settings: OpenSettin
     parser.add_argument("--to", dest="end", metavar="DATE", help="last day; none: yesterday")
     parser.add_argument("--model", help="only calls of this model")
     parser.add_argument("--apply", action="store_true", help="change it")
+    text = "Make the report on spending of the last whole period."
+    report = leaf(parent, "report", lambda words: _report(words, settings(words), database(words)), text)
+    report.add_argument("--every", choices=EVERY, default="week", help="the last day, week or month (UTC)")
+    report.add_argument("--html", type=Path, help="write it to this file; none: print its figures")
+    report.add_argument("--csv", type=Path, help="write the table to this file")
     _add_rollups(group(parent, "rollups", "The sums that reports are made of."), leaf, settings, database)
 
 
@@ -133,6 +139,19 @@ def _lines(report: Report) -> list[str]:
         for model, change in sorted(report.rest.items())
     ]
     return found or ["no model calls in this span"]
+
+
+# --- report ---------------------------------------------------------------------------------------------------------
+
+
+def _report(words: argparse.Namespace, settings: Settings, database: Database) -> int:
+    with database.read() as connection:
+        pricer: Pricer = Prices(settings)(connection)
+        made = make(connection, pricer, every=words.every, now_us=assembly.now_us(), panel_url=settings.panel_url)
+    for path, text in ((words.html, made.html), (words.csv, made.csv)):
+        if path is not None:
+            path.write_text(text, encoding="utf-8")
+    return _say(words, {"title": made.title, "csv": made.csv}, f"{made.title}\n{made.csv.rstrip()}")
 
 
 # --- roll-ups -------------------------------------------------------------------------------------------------------

@@ -225,6 +225,13 @@ class Settings:
         (), "OTel instrumentation scopes whose spans are kept although they are noise."
     )
     prices_file: str | None = _setting(None, "JSON file of own prices, in the shape of `POST /prices`.")
+    report_every: str = _choice(
+        "none", "How often a report on spending is sent to report_to, in UTC.", "none", "day", "week", "month"
+    )
+    report_to: Secret | None = _setting(
+        None,
+        "Where reports go, separated by commas: `https://…` webhooks, or apprise URLs (`mailto://…`, extra `notify`).",
+    )
     panel_auth: Callable[..., Any] | None = _setting(
         None,
         "Callable (or `module:function`) that gives role (str) or {name, role} for a panel request, else None.",
@@ -347,7 +354,9 @@ class Settings:
 # Variables under our prefix that are not settings: test and tool switches.
 _FOREIGN: Final = ("TURNTRACE_TEST_", "TURNTRACE_FAIL_POINTS")
 _CALLABLES: Final = frozenset({"session_id", "user_id", "panel_auth", "content_keys"})
-_SECRETS: Final = frozenset({"database_url", "evaluator_database_url", "secret_key", "panel_password", "export_to"})
+_SECRETS: Final = frozenset(
+    {"database_url", "evaluator_database_url", "secret_key", "panel_password", "export_to", "report_to"}
+)
 _TRUE: Final = {
     "1": True,
     "true": True,

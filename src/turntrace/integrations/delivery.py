@@ -1,0 +1,72 @@
+"""Delivers reports: webhooks by a plain HTTP POST, everything else (mail, chat) by apprise, where it is installed."""
+
+import json
+import logging
+import tempfile
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from turntrace.errors import IntegrationMissing, TurntraceError
+from turntrace.jobs.report import Report
+
+log = logging.getLogger("turntrace.report")
+
+SECONDS: Final = 20.0
+_WEB: Final = ("http://", "https://")
+
+
+class Delivery:
+    """Sends to several addresses.
+
+    Args:
+        addresses: `https://…` webhooks, which are sent JSON with `title`, `html` and `csv`; or apprise URLs such as
+            `mailto://user:password@example.com`.
+    """
+
+    def __init__(self, addresses: Sequence[str]) -> None:
+        self._web = tuple(address for address in addresses if address.startswith(_WEB))
+        self._other = tuple(address for address in addresses if not address.startswith(_WEB))
+
+    def __call__(self, report: Report) -> None:
+        """Send to all; the others are sent to also when one fails.
+
+        Raises:
+            IntegrationMissing: an address needs apprise.
+            TurntraceError: one could not be reached; no address stands in the message.
+        """
+        failed = sum(not _post(address, report) for address in self._web)
+        if self._other:
+            failed += not _notify(self._other, report)
+        if failed:
+            raise TurntraceError(f"{failed} addresses of the report could not be reached")
+
+
+def _post(address: str, report: Report) -> bool:
+    body = json.dumps({"title": report.title, "html": report.html, "csv": report.csv}).encode()
+    request = urllib.request.Request(  # noqa: S310 (only http and https come here)
+        address, data=body, headers={"Content-Type": "application/json", "User-Agent": "turntrace"}, method="POST"
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=SECONDS) as answer:  # noqa: S310
+            return bool(200 <= answer.status < 300)
+    except (OSError, ValueError) as error:
+        log.warning("the report could not be delivered: %s", type(error).__name__)
+        return False
+
+
+def _notify(addresses: Sequence[str], report: Report) -> bool:
+    try:
+        import apprise
+    except ImportError:
+        raise IntegrationMissing("mail and chat need apprise: pip install 'turntrace[notify]'") from None
+    sender = apprise.Apprise()
+    known = [sender.add(address) for address in addresses]
+    with tempfile.TemporaryDirectory(prefix="turntrace-") as folder:
+        path = Path(folder) / "spending.csv"
+        path.write_text(report.csv, encoding="utf-8")
+        sent = sender.notify(
+            title=report.title, body=report.html, body_format=apprise.NotifyFormat.HTML, attach=str(path)
+        )
+    return all(known) and bool(sent)
