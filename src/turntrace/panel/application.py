@@ -141,6 +141,8 @@ def _routes(context: PanelContext, doors: Sessions) -> list[BaseRoute]:
         post("/subjects/rehearse", user.rehearse),
         post("/subjects/erase", user.carry_out),
         post("/subjects/export", user.export),
+        post("/subjects/turn", erasures.erase_turn),
+        post("/subjects/session", erasures.erase_session),
         get("/erasures", erasures.show),
         get("/erasures/{erasure_id}.json", erasures.as_json),
         get("/erasures/{erasure_id}", erasures.one),

@@ -98,6 +98,11 @@ class Visit:
         return self.viewer.may(Role.OPERATOR)
 
     @property
+    def may_erase(self) -> bool:
+        """Whether the person may export and erase: what they do reaches beyond one tenant's share of the turns."""
+        return self.viewer.may(Role.OPERATOR) and self.viewer.scope is None
+
+    @property
     def menu(self) -> tuple[MenuItem, ...]:
         """The pages this person may open."""
         return tuple(item for item in MENU if item.is_for(self.viewer))

@@ -12,8 +12,10 @@ from starlette.testclient import TestClient
 from tests.integration.panel.conftest import add_people, context_of, mounted
 from tests.integration.panel.scene import scene, store
 from tests.integration.panel.visitor import Visitor
+from turntrace.records.filter import TraceFilter
 from turntrace.storage import audit, migrate
 from turntrace.storage.database import Database
+from turntrace.storage.queries.traces import list_traces
 
 USER = "user-3"
 
@@ -94,3 +96,25 @@ def test_the_forms_want_our_token(client: TestClient) -> None:
     for path in ("/subjects/rehearse", "/subjects/erase", "/subjects/export"):
         assert operator.post(path, token="0" * 64, user_id=USER, typed=USER).status_code == 403
     assert operator.get(f"/users/{USER}").status_code == 200
+
+
+def test_a_turn_and_a_conversation_are_erased_after_typing_the_word(client: TestClient, database: Database) -> None:
+    operator = Visitor(client).log_in("operator")
+    with database.read() as connection:
+        found = list_traces(connection, TraceFilter(user_id=USER), limit=50).items
+    turn, session_id = found[0], found[0].session_id
+    assert session_id is not None
+    page = operator.get(f"/traces/{turn.id}?observation=turn")
+    assert "Erase this turn" in page.text
+    assert operator.post("/subjects/turn", turn_id=turn.id, typed="yes").status_code == 400
+    assert operator.get(f"/traces/{turn.id}").status_code == 200
+    assert operator.post("/subjects/turn", turn_id=turn.id, typed="erase").status_code == 303
+    assert operator.get(f"/traces/{turn.id}").status_code == 404
+    assert "Erase this conversation" in operator.get(f"/sessions/{session_id}").text
+    done = operator.post("/subjects/session", session_id=session_id, user_id=USER, typed="erase")
+    receipt = operator.get(done.headers["location"].removeprefix("/llm-admin"))
+    assert "Erasure of a conversation" in receipt.text
+    assert operator.get(f"/sessions/{session_id}").status_code == 404
+    reader = Visitor(client).log_in("reader")
+    assert reader.post("/subjects/turn", turn_id=found[-1].id, typed="erase").status_code == 403
+    assert reader.post("/subjects/session", session_id="x", typed="erase").status_code == 403

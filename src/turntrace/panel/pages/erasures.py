@@ -7,11 +7,16 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from turntrace.panel.gate.role import Role
+from turntrace.errors import InvalidInput
+from turntrace.jobs import erase
 from turntrace.panel.visit import Visit, visit_of
+from turntrace.records.erasure import Target
 from turntrace.storage import receipts
+from turntrace.storage.queries import subject
 
 SHOWN: Final = 100
+WORD: Final = "erase"  # typed by hand before a turn or conversation goes
+WAIT_SECONDS: Final = 10.0  # for a receipt; then its page waits
 KINDS: Final = {"subject": "person", "turn": "turn", "session": "conversation"}
 # Tables by what people call them; others by their name.
 TABLES: Final = {
@@ -65,8 +70,44 @@ def as_json(request: Request) -> Response:
     return Response(orjson.dumps(receipt.document(), option=orjson.OPT_INDENT_2), 200, headers, "application/json")
 
 
+def erase_turn(request: Request) -> Response:
+    """`POST /subjects/turn`: fields `turn_id`, and `typed`: the word `erase`."""
+    visit = _operator(request)
+    _check_typed(visit)
+    with visit.context.database.read() as connection:
+        target = subject.turn_target(connection, visit.form.get("turn_id", ""))
+    return _carry_out(visit, target)
+
+
+def erase_session(request: Request) -> Response:
+    """`POST /subjects/session`: fields `session_id`, `user_id` (empty: of nobody known), and `typed`."""
+    visit = _operator(request)
+    _check_typed(visit)
+    session_id, user_id = visit.form.get("session_id", ""), visit.form.get("user_id", "")
+    with visit.context.database.read() as connection:
+        target = subject.session_target(connection, session_id, (user_id, "") if user_id else ("",))
+    return _carry_out(visit, target)
+
+
+def _check_typed(visit: Visit) -> None:
+    if visit.form.get("typed", "").strip().lower() != WORD:
+        raise InvalidInput(f"typed: type the word {WORD}; nothing was erased", field="typed")
+
+
+def _carry_out(visit: Visit, target: Target) -> Response:
+    receipt = erase.erase_at_once(
+        visit.context.database,
+        target,
+        visit.context.keyring,
+        actor=visit.viewer.name,
+        seconds=WAIT_SECONDS,
+        archive_dir=visit.context.settings.archive_dir,
+    )
+    return visit.back_to(f"erasures/{receipt.id}")
+
+
 def _operator(request: Request) -> Visit:
     visit = visit_of(request)
-    if not visit.viewer.may(Role.OPERATOR) or visit.viewer.scope is not None:
+    if not visit.may_erase:
         raise HTTPException(403)
     return visit

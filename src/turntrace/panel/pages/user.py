@@ -12,8 +12,7 @@ from turntrace.errors import NotFound
 from turntrace.jobs import erase
 from turntrace.jobs.subject import stored_ids
 from turntrace.keyring import subject_names
-from turntrace.panel.gate.role import Role
-from turntrace.panel.pages.erasures import TABLES
+from turntrace.panel.pages.erasures import TABLES, WAIT_SECONDS
 from turntrace.panel.trail import noted
 from turntrace.panel.visit import Visit, visit_of
 from turntrace.records.erasure import Target
@@ -25,7 +24,6 @@ from turntrace.storage.queries.users import list_users
 
 TURNS: Final = 10
 SESSIONS: Final = 10
-WAIT_SECONDS: Final = 10.0  # for a receipt; then its page waits
 
 
 def show(request: Request) -> Response:
@@ -54,20 +52,14 @@ def _page(visit: Visit, user_id: str, *, code: int = HTTPStatus.OK, **more: Any)
         longest_us=max((turn.duration_us or 0 for turn in turns.items), default=0),
         sessions=sessions.items,
         has_more_sessions=sessions.next_cursor is not None,
-        may_erase=_may_erase(visit),
         names=TABLES,
         **found,
     )
 
 
-def _may_erase(visit: Visit) -> bool:
-    """Whether the person may export and erase: what they do reaches beyond one tenant's share of the turns."""
-    return visit.viewer.may(Role.OPERATOR) and visit.viewer.scope is None
-
-
 def _require(visit: Visit) -> tuple[str, Target]:
     """The user id of the form, and what is stored of it."""
-    if not _may_erase(visit):
+    if not visit.may_erase:
         raise HTTPException(403)
     user_id = visit.form.get("user_id", "")
     return user_id, Target(kind="subject", user_ids=stored_ids(visit.context.keyring, user_id))

@@ -5,7 +5,6 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from turntrace.panel.gate.role import Role
 from turntrace.panel.narrowing import narrowing
 from turntrace.panel.pages.traces import range_options
 from turntrace.panel.visit import visit_of
@@ -29,7 +28,6 @@ def users(request: Request) -> Response:
         "users.html",
         section="users",
         title="Users",
-        may_erase=visit.viewer.may(Role.OPERATOR) and visit.viewer.scope is None,
         narrowing=narrowed,
         custom=narrowed.custom,
         ranges=range_options(visit, "users", narrowed),
