@@ -139,3 +139,12 @@ def test_the_page_tells_where_data_flows(database: Database) -> None:
     page = _visitor(context).get("/privacy").text
     for word in ("otel.example:4318", "not encrypted on the way", "10.1.0.0/16", "turntrace.db", "may leave the house"):
         assert word in page
+
+
+def test_where_content_is_encrypted_the_search_says_that_it_finds_no_texts(database: Database) -> None:
+    sealed = _visitor(_context(database, None, encrypt_content=True), "reader")
+    assert "texts are encrypted" in sealed.get("/traces").text
+    assert "texts cannot be searched" in sealed.get("/system").text
+    clear = _visitor(_context(database, None), "reader")
+    assert "Search words" in clear.get("/traces").text
+    assert "not encrypted by Turntrace" in clear.get("/system").text
