@@ -4,14 +4,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextvars import Context
 from typing import Final
 
 from sqlalchemy import Connection
 
 from turntrace.errors import InvalidInput, NotFound
 from turntrace.evaluation.definition import Definition, read_definition
+from turntrace.jobs.crew import Crew
 from turntrace.jobs.judging import Means, Task, judge
 from turntrace.records.evaluator import Claim, Evaluator, Outcome
 from turntrace.records.trace import Trace
@@ -24,6 +23,8 @@ log = logging.getLogger("turntrace.worker")
 
 CONCURRENCY: Final = 32
 POLL_SECONDS: Final = 0.5
+TAKE_SECONDS: Final = 0.5
+GATHER_SECONDS: Final = 0.02  # judgements that end together share a transaction
 PAUSE_SECONDS: Final = 5.0  # after a failure of ours, such as a database that is away
 _MOST_KNOWN: Final = 200
 
@@ -46,8 +47,9 @@ class Evaluation:
         lease_us: int = evaluations.LEASE_US,
         wall: Callable[[], int] = lambda: time.time_ns() // 1000,
     ) -> None:
-        self._database, self._means, self._wall = database, means, wall
-        self._concurrency, self._lease_us = concurrency, lease_us
+        self._database, self._wall = database, wall
+        self._lease_us = lease_us
+        self._crew: Crew[Task, evaluations.Ended] = Crew(lambda task: judge(task, means), concurrency)
         self._owner = leases.new_owner()
         self._known: dict[Key, tuple[Evaluator, Definition] | None] = {}
 
@@ -60,26 +62,27 @@ class Evaluation:
                 log.warning("evaluation failed: %s", type(error).__name__)
                 pause = PAUSE_SECONDS
             stop.wait(pause)
+        self._crew.close()
+
+    def close(self) -> None:
+        """Let go of the threads: for those who call `step` themselves."""
+        self._crew.close()
 
     def step(self, stop: threading.Event | None = None) -> int:
         """Claim and judge until nothing is due; answers how many judgements were ended.
 
         An idle look costs one short read: the claim, which writes, is made only where something is due.
         """
-        if not self._is_due():
-            return 0
         ended = 0
-        with ThreadPoolExecutor(self._concurrency, thread_name_prefix="turntrace-evaluation") as pool:
-            under_way: set[Future[evaluations.Ended]] = set()
-            while True:
-                is_stopped = stop is not None and stop.is_set()
-                room = 0 if is_stopped else 2 * self._concurrency - len(under_way)
-                claimed = self._claim(room) if room >= self._concurrency else []
-                under_way |= {pool.submit(Context().run, judge, task, self._means) for task in self._tasks(claimed)}
-                if not under_way:
-                    return ended
-                done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
-                ended += self._finish([future.result() for future in done])
+        crew = self._crew
+        while stop is None or not stop.is_set():
+            room = 2 * crew.size - crew.under_way
+            if room >= crew.size and self._is_due():
+                crew.give(self._tasks(self._claim(room)))
+            if not crew.under_way:
+                return ended
+            ended += self._finish(crew.take(seconds=TAKE_SECONDS, gather_seconds=GATHER_SECONDS))
+        return ended
 
     def _is_due(self) -> bool:
         with self._database.read() as connection:

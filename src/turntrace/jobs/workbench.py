@@ -19,6 +19,7 @@ from turntrace.storage.database import Database
 from turntrace.storage.queries import candidates, evaluators, traces
 
 PREVIEWED: Final = 5
+PREVIEW_SECONDS: Final = 20.0  # longest a judge may take in a preview
 _COUNTED: Final = 1000
 DAY_US: Final = 86_400_000_000
 PREVIEW_DAYS: Final = 7
@@ -68,6 +69,9 @@ def preview(
     Args:
         api_key: of the judge; None: the stored one of `known`.
     """
+    if definition.judge is not None:  # somebody waits for the page
+        most = min(definition.judge.timeout_seconds, PREVIEW_SECONDS)
+        definition = replace(definition, judge=replace(definition.judge, timeout_seconds=most))
     evaluator = known or _unsaved(definition)
     rule = rule_of(evaluator.id, evaluator.version, definition)
     from_us = now_us - PREVIEW_DAYS * DAY_US

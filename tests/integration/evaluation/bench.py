@@ -96,7 +96,11 @@ def some(n: int, **fields: Any) -> list[Trace]:
 def evaluate(database: Database, evaluator: Evaluator, with_means: Means, *, now_us: int = NOW_US + MINUTE_US) -> int:
     """One slot of the schedule and all that is due after it."""
     planning.plan(database, evaluator, now_us=now_us)
-    return Evaluation(database, with_means, wall=lambda: now_us).step()
+    evaluation = Evaluation(database, with_means, wall=lambda: now_us)
+    try:
+        return evaluation.step()
+    finally:
+        evaluation.close()
 
 
 def scores(database: Database) -> list[Score]:

@@ -155,6 +155,7 @@ def test_a_claim_that_ran_out_is_another_workers(database: Database) -> None:
         evaluations.claim, slow, limit=5, now_us=NOW_US + MINUTE_US, budget_of=lambda _: None, lease_us=-1
     )
     assert quick.step() == 1
+    quick.close()
     ended = evaluations.Ended(claim=claim, outcome=evaluations.Outcome(error="timeout"))
     assert database.transact(evaluations.finish, [ended], now_us=NOW_US + MINUTE_US) == 0
     (row,) = rows(database)
