@@ -32,7 +32,7 @@ LINK = re.compile(r'(?:href|action|hx-get|src)="(/llm-admin[^"#]*)"')
 OPEN_FORMS = {"/login", "/logout", "/theme", "/views", "/views/remove", "/views/delete"}
 # Tried for a part of a path that no page links to.
 WORDS = ("support", "answer", "1", "x")
-MOST_PAGES = 160
+MOST_PAGES = 110
 
 
 def _marked(value: Any) -> Any:
