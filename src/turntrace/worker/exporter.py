@@ -14,6 +14,7 @@ from typing import Final, Protocol
 
 from turntrace.errors import TurntraceError
 from turntrace.failpoint import reach
+from turntrace.pipeline import UNREDACTED
 from turntrace.pipeline.gather import RELAYED
 from turntrace.pipeline.outbound import encode
 from turntrace.records.batch import Worked
@@ -53,10 +54,11 @@ class Sender(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Portion:
-    """What one request is about: rows, the turns among them that are sent, and the bytes."""
+    """What one request is about: rows, the turns among them that are sent, those that cannot be, and the bytes."""
 
     ids: tuple[int, ...]
     turns: int
+    broken: int
     body: bytes
 
 
@@ -125,8 +127,15 @@ class Exporter:
         except TurntraceError as error:
             log.info("turns for %s wait: %s", self.name, type(error).__name__)
         except Exception as error:
-            log.error("a step of the export to %s failed: %s", self.name, type(error).__name__)
+            self._note_fault(error)
         return self._backed_off()
+
+    def _note_fault(self, error: Exception) -> None:
+        """A fault of ours is told like one of the destination's, where the database takes it."""
+        try:
+            self._note(type(error).__name__, is_final=False)
+        except TurntraceError:
+            log.error("the export to %s failed: %s", self.name, type(error).__name__)
 
     def step(self) -> float:
         """Send one request's worth; answers how long to wait for the next (s)."""
@@ -179,7 +188,7 @@ class Exporter:
         done: set[str] = set()
         ids: list[int] = []
         parts: list[bytes] = []
-        size = 0
+        size = broken = 0
         for group in _groups(rows, LOADED_AT_ONCE):
             with self._database.read() as connection:
                 found = by_ids(connection, list({turn_id for _, turn_id in group}))
@@ -187,13 +196,26 @@ class Exporter:
                 ids.append(row_id)
                 trace = found.get(turn_id)
                 if trace is not None and turn_id not in done and self._is_wanted(trace):
-                    body = encode([trace], version=__version__, with_content=self._destination.content)
-                    parts.append(body)  # requests one after the other are one request: their fields repeat
-                    size += len(body)
+                    body = self._encoded(trace)
+                    if body is None:
+                        broken += 1
+                    else:
+                        parts.append(body)  # requests one after the other are one request: their fields repeat
+                        size += len(body)
                 done.add(turn_id)
             if size >= BYTES_AT_ONCE:
                 break
-        return Portion(tuple(ids), len(parts), b"".join(parts))
+        return Portion(tuple(ids), len(parts), broken, b"".join(parts))
+
+    def _encoded(self, trace: Trace) -> bytes | None:
+        """The turn as a request; None where it has no form there: it must not hold up the others."""
+        # Texts of a window of full capture are stored as they were: those stay here.
+        has_texts = self._destination.content and UNREDACTED not in trace.flags
+        try:
+            return encode([trace], version=__version__, with_content=has_texts)
+        except Exception as error:
+            log.error("a turn cannot be sent to %s: %s", self.name, type(error).__name__)
+            return None
 
     def _is_wanted(self, trace: Trace) -> bool:
         if RELAYED in trace.flags:
@@ -209,7 +231,7 @@ class Exporter:
             self._singly = len(portion.ids)  # one of them is to blame
             return 0.0
         self._singly = max(0, self._singly - len(portion.ids))
-        counts = Counter(left_out=len(portion.ids) - portion.turns)
+        counts = Counter(left_out=len(portion.ids) - portion.turns - portion.broken, refused=portion.broken)
         counts["sent" if answer.verdict is Verdict.TAKEN else "refused"] += portion.turns
         self._database.transact(outbound.settle, self.name, portion.ids, counts, self._wall())
         if answer.reason:

@@ -12,10 +12,13 @@ from tests.integration.worker import frames as f
 from tests.integration.worker.conftest import NewWorker, NewWriter, work
 from turntrace.records.destination import Answer, Destination, Verdict
 from turntrace.records.fragment import FrameKind
+from turntrace.records.trace import Trace
+from turntrace.settings import Settings
 from turntrace.spool.writer import SpoolWriter
 from turntrace.storage import tables
 from turntrace.storage.database import Database
 from turntrace.storage.queries.outbound import DestinationFact, destinations
+from turntrace.worker import exporter
 from turntrace.worker.exporter import Exporter, names_for
 
 TAKEN = Answer(verdict=Verdict.TAKEN)
@@ -34,8 +37,10 @@ class Peer:
         self.answer = answer
         self.requests: list[set[str]] = []
         self.taken: list[str] = []
+        self.body = b""
 
     def send(self, body: bytes) -> Answer:
+        self.body = body
         request = ExportTraceServiceRequest.FromString(body)
         spans = [span for group in request.resource_spans for scope in group.scope_spans for span in scope.spans]
         pairs = [pair for span in spans for pair in span.attributes if pair.key == "turntrace.turn.id"]
@@ -58,8 +63,8 @@ def spot(name: str = "peer", **fields: Any) -> Destination:
     return Destination(name=name, url="http://127.0.0.1:1/v1/traces", **fields)
 
 
-def drain(exporter: Exporter) -> None:
-    while exporter.step() == 0.0:
+def drain(sending: Exporter) -> None:
+    while sending.step() == 0.0:
         pass
 
 
@@ -78,21 +83,21 @@ def test_every_stored_turn_is_sent_once_and_again_when_it_changes(
 ) -> None:
     peer, there = Peer(), spot()
     worker = new_worker(exports=names_for([there]))
-    exporter = Exporter(database, there, peer)
+    sending = Exporter(database, there, peer)
     for n in range(3):
         f.end(writer, n, f.call(n))
     f.start(writer, 9, f.call(9))
     work(worker)
-    drain(exporter)
+    drain(sending)
     assert peer.taken == ids(0, 1, 2)
     work(worker)
-    drain(exporter)
+    drain(sending)
     assert len(peer.taken) == 3
     late = f.payload({key: f.header(1)[key] for key in ("id", "trace_id", "span_id")}, f.call(1, 2))
     writer.append(FrameKind.AMEND, late, is_first=False)
     f.end(writer, 9, f.call(9), is_first=False)
     work(worker)
-    drain(exporter)
+    drain(sending)
     assert sorted(peer.taken[3:]) == ids(1, 9)
     found = fact(database)
     assert (found.sent, found.waiting, found.failures, found.last_error) == (5, 0, 0, None)
@@ -177,18 +182,18 @@ def test_a_destination_that_is_away_gets_everything_later(
     f.end(writer, 2, f.call(2))
     work(new_worker(exports=names_for([there])))
     now = [f.T0]
-    exporter = Exporter(database, there, peer, wall=lambda: now[0])
-    pauses = [exporter.step() for _ in range(12)]
+    sending = Exporter(database, there, peer, wall=lambda: now[0])
+    pauses = [sending.step() for _ in range(12)]
     assert pauses[0] <= 1.0 < pauses[5]
     assert max(pauses) <= 300
     found = fact(database)
     assert (found.failures, found.waiting, found.sent, found.last_error) == (12, 2, 0, "status 503")
     assert (found.failing_since_us, found.waiting_since_us is not None) == (f.T0, True)
     peer.answer = lambda turns: Answer(verdict=Verdict.LATER, reason="status 429", retry_seconds=200.0)
-    assert exporter.step() >= 200
+    assert sending.step() >= 200
     peer.answer = lambda turns: TAKEN
     now[0] += 5
-    drain(exporter)
+    drain(sending)
     assert peer.taken == ids(1, 2)
     assert fact(database).failing_since_us is None
 
@@ -254,3 +259,41 @@ def test_an_erased_turn_is_not_sent(database: Database, writer: SpoolWriter, new
         connection.execute(tables.trace.delete().where(tables.trace.c.id == f.turn_id(1)))
     drain(Exporter(database, there, peer))
     assert peer.taken == ids(2)
+
+
+@on_sqlite
+@pytest.mark.parametrize(
+    ("content", "flags", "has_texts"), [(True, [], True), (False, [], False), (True, ["unredacted"], False)]
+)
+def test_texts_go_where_they_are_wanted_and_never_unredacted(
+    content: bool, flags: list[str], has_texts: bool, database: Database, writer: SpoolWriter, new_worker: NewWorker
+) -> None:
+    there, peer = spot(content=content), Peer()
+    f.end(writer, 1, f.call(1), flags=flags)
+    settings = Settings(redaction="off", content="full")
+    work(new_worker(exports=names_for([there]), settings=settings))
+    drain(Exporter(database, there, peer))
+    assert peer.taken == ids(1)
+    assert (b"completion 1.1" in peer.body) is has_texts
+    assert b"gpt-4o-mini-2024-07-18" in peer.body
+
+
+@on_sqlite
+def test_a_turn_that_has_no_form_there_holds_up_no_other(
+    database: Database, writer: SpoolWriter, new_worker: NewWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, peer = spot(), Peer()
+    for n in range(3):
+        f.end(writer, n, f.call(n))
+    work(new_worker(exports=names_for([there])))
+
+    def encode(traces: list[Trace], **options: Any) -> bytes:
+        if traces[0].id == f.turn_id(1):
+            raise ValueError("no form")
+        return real(traces, **options)
+
+    real = exporter.encode
+    monkeypatch.setattr(exporter, "encode", encode)
+    drain(Exporter(database, there, peer))
+    assert peer.taken == ids(0, 2)
+    assert (fact(database).sent, fact(database).refused, fact(database).left_out) == (2, 1, 0)
