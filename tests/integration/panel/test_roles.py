@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from sqlalchemy import select
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
@@ -21,7 +22,7 @@ from turntrace.panel import build
 from turntrace.records.observation import ErrorInfo
 from turntrace.records.score import Score
 from turntrace.records.trace import Trace
-from turntrace.storage import migrate, people, scores
+from turntrace.storage import migrate, people, scores, tables
 from turntrace.storage.database import Database
 from turntrace.storage.queries.traces import list_traces
 
@@ -254,8 +255,20 @@ def test_a_host_gives_people_a_tenants_share(marked: Database) -> None:
         for path in ("/", "/sessions", "/users", "/cost", "/traces.jsonl"):
             assert MARK not in eva.get(path).text
             assert eva.get(path).status_code == 200
-        for path in ("/system", "/admin/account/list"):
+        for path in ("/system", "/admin/account/list", "/audit", "/privacy"):
             assert eva.get(path).status_code == 403
+        # An admin of a tenant changes nothing that is everybody's, and remarks on no turn of others.
+        token = eva.token_on("/cost")
+        forms = _paths_of(build(context_of(marked)), "POST") - {"/login", "/logout", "/theme"}
+        foreign = _values(marked)["trace_id"][1]
+        for path in _filled(forms, _values(marked)):
+            form = {"target": foreign, "name": "foreign", "value": "1", "id": foreign, "text": "mine", "next": "/x"}
+            answer = eva.post(path, token=token, **form)
+            assert answer.status_code in (303, 400, 403, 404), path
+            assert answer.status_code != 303 or path.startswith(("/scores", "/comments")), path
+        with marked.read() as connection:
+            assert connection.execute(select(tables.comment)).all() == []
+            assert connection.execute(select(tables.score).where(tables.score.c.name == "foreign")).all() == []
         assert eva.get(f"/traces/{_values(marked)['trace_id'][1]}").status_code == 404
     for wrong in ({"team": "acme"}, "acme", {"environment": 3}):
         refusing = mounted(context_of(marked, panel_auth=lambda _, wrong=wrong: {**answers, "scope": wrong}))

@@ -28,6 +28,8 @@ STATIC_PATH: Final = "/static/"
 _UNREADY: Final = (DatabaseUnavailable, SchemaOutOfDate, SchemaTooNew)
 # Pages about the whole installation: nothing for people who see the turns of one tenant.
 _OF_EVERYBODY: Final = frozenset({"admin", "system", "audit", "privacy", "erasures", "subjects"})
+# What people with a scope may change: remarks on turns they see, and their own session.
+_OF_A_TURN: Final = frozenset({"scores", "comments", "theme", "logout"})
 FORM_STATE: Final = "turntrace.form"
 ADMIN_PATH: Final = "/admin"
 
@@ -94,8 +96,8 @@ class Gate:
         path = below(scope)
         if (path == ADMIN_PATH or path.startswith(f"{ADMIN_PATH}/")) and not viewer.may(Role.ADMIN):
             return _refused(HTTPStatus.FORBIDDEN, "This needs the role admin.")
-        if viewer.scope is not None and path.split("/")[1] in _OF_EVERYBODY:
-            return _refused(HTTPStatus.FORBIDDEN, "This page is about everybody's turns; you see a part of them.")
+        if viewer.scope is not None and _is_of_everybody(request.method, path.split("/")[1]):
+            return _refused(HTTPStatus.FORBIDDEN, "This is about everybody's turns; you see a part of them.")
         scope[STATE] = self._visit(request, viewer, form)
         return await self._witnessed(request, viewer)
 
@@ -116,6 +118,10 @@ class Gate:
         if viewer.sight.is_limited:  # here, and not in the pages: none of them can forget it
             context = replace(context, database=seen_by(context.database, viewer.sight))
         return Visit(request=request, context=context, viewer=viewer, address=address, form=form)
+
+
+def _is_of_everybody(method: str, part: str) -> bool:
+    return part in _OF_EVERYBODY or (method == "POST" and part not in _OF_A_TURN)
 
 
 def _token(request: Request, form: Mapping[str, str]) -> str | None:
