@@ -10,6 +10,7 @@ import pytest
 import stored as s
 from sqlalchemy import create_engine, insert
 
+from turntrace import failpoint
 from turntrace.jobs import archive
 from turntrace.jobs import erase as job
 from turntrace.keyring import KeyRing
@@ -235,6 +236,26 @@ def test_an_erasure_that_was_broken_off_goes_on_where_it_stood(database: Databas
         receipt = receipts.get(connection, first.id)
     assert receipt.counts["trace"] == 29
     assert s.rows(database, "trace") == s.rows(database, "session") == []
+
+
+@pytest.mark.parametrize("point", ["erase.after_batch=raise@2", "erase.before_verify=raise"])
+def test_an_erasure_that_fails_at_any_step_is_finished_by_the_next(
+    database: Database, monkeypatch: Any, point: str
+) -> None:
+    s.write(database, *(s.end(of(n, "anna")) for n in range(1, 30)))
+    monkeypatch.setattr(job, "TURNS_AT_ONCE", 10)
+    failpoint.activate(point)
+    try:
+        with pytest.raises(failpoint.FailPointReached):
+            erase(database)
+    finally:
+        failpoint.activate("")
+    assert job.is_erasure_due(database)
+    assert job.erase(database, keys=KEYS) == {"finished": 1, "left": 0}
+    assert s.rows(database, "trace") == s.rows(database, "content") == []
+    (row,) = s.rows(database, "erasure")
+    with database.read() as connection:
+        assert receipts.get(connection, row["id"]).counts["trace"] == 29
 
 
 def test_what_retention_has_archived_goes_too(database: Database, tmp_path: Path) -> None:
