@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 
 from benchmarks.report import medians, publish
-from tests.acceptance.faults.load import load_of
+from tests.acceptance.faults.load import KEEP_ALIVE, load_of
 from tests.acceptance.faults.soak import Look, slope_mb_per_hour, watch
 from tests.acceptance.servers import Server, environment, turntrace, uvicorn
 
@@ -54,7 +54,7 @@ def measure(name: str, seconds: float, rate: float) -> Figures:
             env["SOAK_BARE"] = "1"
         else:
             turntrace(env, "db", "upgrade")
-        with uvicorn(APP, env, home / "log", options=("--timeout-keep-alive", "120")) as server:
+        with uvicorn(APP, env, home / "log", options=KEEP_ALIVE) as server:
             (idle,) = watch(lambda: processes(server), seconds=1, looks=1)["web"]
             # The bare application's answers carry no trace id: the load counts them as failed, which is nothing to us.
             with load_of(int(server.url.rpartition(":")[2]), rate=rate):

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 STREAM_EVERY = 3  # each third turn is streamed
+# For the server: idle connections are the load's to close. One that the server closed would fail a later turn.
+KEEP_ALIVE = ("--timeout-keep-alive", "86400")
 
 
 @dataclass
@@ -44,12 +46,15 @@ class _Client:
     async def ask(self, path: str) -> None:
         """One turn."""
         self._load.asked += 1
+        pair = None
         try:
             pair = self._idle.pop() if self._idle else await asyncio.open_connection("127.0.0.1", self._port)
             pair[1].write(f"GET {path} HTTP/1.1\r\nhost: test\r\n\r\n".encode())
             status, trace_id = await asyncio.wait_for(_answer(pair[0]), 30)
         except (OSError, asyncio.IncompleteReadError, TimeoutError) as error:
             self._load.failed.append(type(error).__name__)
+            if pair is not None:
+                pair[1].close()
             return
         self._idle.append(pair)
         if status == 200 and trace_id:

@@ -10,7 +10,7 @@ from statistics import median
 
 from sqlalchemy import URL, create_engine, text
 
-from tests.acceptance.faults.load import Load, Times, load_of
+from tests.acceptance.faults.load import KEEP_ALIVE, Load, Times, load_of
 from tests.acceptance.faults.proxy import database_proxy
 from tests.acceptance.servers import Server, environment, turntrace, uvicorn, wait_until
 
@@ -135,8 +135,7 @@ def host(
     env["OUTAGE_TIMES"] = str(home / "times")
     if has_schema:
         turntrace({**env, "TURNTRACE_DATABASE_URL": real.render_as_string(hide_password=False)}, "db", "upgrade")
-    options = ("--timeout-keep-alive", "120")  # connections are the load's to close
-    with uvicorn(APP, env, home / "log", workers=2, options=options) as server:
+    with uvicorn(APP, env, home / "log", workers=2, options=KEEP_ALIVE) as server:
         yield Outages(server, real, Times(home / "times"), switch)
 
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.acceptance.faults.load import load_of
+from tests.acceptance.faults.load import KEEP_ALIVE, load_of
 from tests.acceptance.faults.soak import Look, slope_mb_per_hour, spool_bytes, watch
 from tests.acceptance.servers import Api, Server, api_key, environment, is_balanced, turntrace, uvicorn, wait_until
 
 IS_LONG = bool(os.environ.get("TURNTRACE_TEST_LONG"))
 SECONDS = float(os.environ.get("TURNTRACE_TEST_SOAK_SECONDS", "3600" if IS_LONG else "15"))
-WARM_UP_SECONDS = 600.0 if SECONDS >= 3600 else 10.0
+WARM_UP_SECONDS = 600.0 if SECONDS >= 3600 else 60.0 if SECONDS >= 300 else 10.0
 RATE = 100.0
 LOOKS = 60 if IS_LONG else 10
 # From ten minutes on the slope itself is judged; before that, what was gained in all, far above noise.
@@ -56,7 +56,7 @@ def assert_flat(name: str, looks: list[Look]) -> None:
 def test_a_steady_load_leaves_nothing_behind(tmp_path: Path) -> None:
     env = environment(tmp_path, f"sqlite:///{tmp_path / 'turntrace.db'}", redaction="off")
     turntrace(env, "db", "upgrade")
-    with uvicorn(APP, env, tmp_path / "log", options=("--timeout-keep-alive", "120")) as server:
+    with uvicorn(APP, env, tmp_path / "log", options=KEEP_ALIVE) as server:
         port = int(server.url.rpartition(":")[2])
         with Api(server.url, api_key(env, "read")) as api:
             api.loss()  # panel and API are put together: their memory is not that of the turns
