@@ -61,7 +61,7 @@ def _thread(settings: Settings, database: Database, keys: KeyRing, spool: Append
 
 def workbench(settings: Settings, keys: KeyRing) -> Workbench:
     """For panel and API: what a definition is checked against, and tried with. Nothing is recorded."""
-    addresses, code = JudgeAddresses(settings.judge_allowed_hosts), host_code(settings)
+    addresses, code = JudgeAddresses(settings.judge_allowed_hosts, settings.may_call), host_code(settings)
 
     def admit(definition: Definition) -> None:
         if definition.cron is not None:
@@ -87,7 +87,7 @@ def host_code(settings: Settings) -> HostCode:
 def means(settings: Settings, keys: KeyRing, spool: Appends, prices: HasPricer, code: HostCode) -> Means:
     """What evaluators work with in this process."""
     return Means(
-        asks=JudgeClient(JudgeAddresses(settings.judge_allowed_hosts), code.load),
+        asks=JudgeClient(JudgeAddresses(settings.judge_allowed_hosts, settings.may_call), code.load),
         runs=code,
         records=RunTraces(JudgeRecorder(settings, spool), prices),
         unseal=partial(unseal, keys),

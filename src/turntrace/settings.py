@@ -8,8 +8,10 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from decimal import Decimal, InvalidOperation
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from turntrace.errors import SettingsError
 from turntrace.records.destination import Destination, read_destinations
@@ -252,6 +254,11 @@ class Settings:
     export_max_turns: int = _setting(
         100_000, "Turns that may wait for one destination; past it the oldest are left out.", minimum=1
     )
+    outgoing_hosts: tuple[str, ...] = _setting(
+        (),
+        "The only hosts that Turntrace itself may call (judges, `export_to`): names, `*.example.com`; none: any that "
+        "is configured.",
+    )
     judge_allowed_hosts: tuple[str, ...] = _setting((), "Private hosts or networks that evaluators may call.")
     evaluator_functions: tuple[str, ...] = _setting(
         (), "Functions of the host (`module:function`) that evaluators and judges may call; none else is."
@@ -340,7 +347,16 @@ class Settings:
         Raises:
             SettingsError: the file that `export_to` names cannot be read, or says what cannot be.
         """
-        return _destinations(self.export_to.reveal()) if self.export_to else ()
+        found = _destinations(self.export_to.reveal()) if self.export_to else ()
+        for item in found:
+            if not self.may_call(urlsplit(item.url).hostname or ""):
+                raise _fail("export_to", f"{item.host} is not among outgoing_hosts")
+        return found
+
+    def may_call(self, host: str) -> bool:
+        """Whether Turntrace itself may call this host."""
+        name = host.lower().rstrip(".")
+        return not self.outgoing_hosts or any(fnmatchcase(name, wanted.lower()) for wanted in self.outgoing_hosts)
 
     def retention(self) -> dict[str, int]:
         """Days by kind: keys `content` and `numbers`."""

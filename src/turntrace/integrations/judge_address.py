@@ -6,7 +6,7 @@ nothing.
 
 import ipaddress
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -21,9 +21,11 @@ class JudgeAddresses:
 
     Args:
         allowed: names of hosts, addresses and networks.
+        may_call: whether a host may be called at all.
     """
 
-    def __init__(self, allowed: Iterable[str]) -> None:
+    def __init__(self, allowed: Iterable[str], may_call: Callable[[str], bool] = lambda host: True) -> None:
+        self._may_call = may_call
         self._names: set[str] = set()
         self._networks: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []
         for entry in allowed:
@@ -39,6 +41,8 @@ class JudgeAddresses:
             InvalidInput: it is a private one that is not allowed.
         """
         host, port = host_and_port(url)
+        if not self._may_call(host):
+            raise InvalidInput(f"$.judge.base_url: {host} is not among outgoing_hosts", field="$.judge.base_url")
         try:
             found = _resolved(host, port)
         except OSError:
@@ -56,6 +60,8 @@ class JudgeAddresses:
             EvaluationFailed: it is not allowed, or the name is not known.
         """
         host, port = host_and_port(url)
+        if not self._may_call(host):
+            raise EvaluationFailed("address_not_allowed", is_final=True)
         try:
             found = _resolved(host, port)
         except OSError:

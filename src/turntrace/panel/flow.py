@@ -101,10 +101,11 @@ def _outside(settings: Settings) -> list[Hop]:
             )
         )
     allowed = ", ".join(settings.judge_allowed_hosts) or "none in private networks"
+    only = f"; no host but {', '.join(settings.outgoing_hosts)}" if settings.outgoing_hosts else ""
     found.append(
         Hop(
             source="Worker",
-            target=f"Models that evaluators name (private hosts allowed: {allowed})",
+            target=f"Models that evaluators name (private hosts allowed: {allowed}{only})",
             what="what an evaluator's prompt quotes, as it is stored",
             protection="only evaluators that an operator made; none is on by itself",
             is_outside=True,

@@ -12,6 +12,8 @@ from starlette.testclient import TestClient
 
 from tests.integration.panel.conftest import add_people, context_of, mounted
 from tests.integration.panel.visitor import Visitor
+from turntrace.errors import EvaluationFailed, InvalidInput, SettingsError
+from turntrace.integrations.judge_address import JudgeAddresses
 from turntrace.integrations.presidio import PresidioAnalyzer, build_analyzer
 from turntrace.panel import PanelContext
 from turntrace.pipeline.redact.trial import Trial, try_text
@@ -139,6 +141,20 @@ def test_the_page_tells_where_data_flows(database: Database) -> None:
     page = _visitor(context).get("/privacy").text
     for word in ("otel.example:4318", "not encrypted on the way", "10.1.0.0/16", "turntrace.db", "may leave the house"):
         assert word in page
+
+
+def test_no_host_is_called_that_is_not_allowed() -> None:
+    lake = '[{"name": "lake", "url": "https://otel.example:4318/v1/traces"}]'
+    assert Settings(export_to=lake, outgoing_hosts=("otel.example",)).destinations()
+    with pytest.raises(SettingsError, match="outgoing_hosts"):
+        Settings(export_to=lake, outgoing_hosts=("*.models.example",)).destinations()
+    settings = Settings(outgoing_hosts=("*.models.example",), judge_allowed_hosts=("127.0.0.0/8",))
+    assert settings.may_call("EU.models.example")
+    addresses = JudgeAddresses(settings.judge_allowed_hosts, settings.may_call)
+    with pytest.raises(InvalidInput, match="outgoing_hosts"):
+        addresses.check("http://127.0.0.1:8080/v1")
+    with pytest.raises(EvaluationFailed, match="address_not_allowed"):
+        addresses.address("http://127.0.0.1:8080/v1")
 
 
 def test_where_content_is_encrypted_the_search_says_that_it_finds_no_texts(database: Database) -> None:
