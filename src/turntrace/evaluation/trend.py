@@ -36,12 +36,19 @@ class Reading:
     is_share: bool
     is_low_bad: bool
     good: tuple[str, ...] = ()
+    minimum: float | None = None
+    maximum: float | None = None
 
     def interval(self, cell: Cell) -> Interval | None:
         """Value and 95 % bounds of a cell."""
         if self.is_share:
             return wilson(cell.total, cell.n)
-        return mean_interval(cell.total, cell.squares, cell.n)
+        found = mean_interval(cell.total, cell.squares, cell.n)
+        if found is None:
+            return None
+        low = found.low if self.minimum is None else max(self.minimum, found.low)
+        high = found.high if self.maximum is None else min(self.maximum, found.high)
+        return Interval(found.value, low, high)  # no mean lies outside the range of its scores
 
     def is_worse(self, value: float, than: float) -> bool:
         """Whether a value is worse than another."""
@@ -54,7 +61,8 @@ def reading_of(data_type: str, shape: ScoreShape | None, labels: Iterable[str] =
         good = shape.good if shape is not None and shape.good else tuple(sorted(set(labels)))[:1]
         return Reading(is_share=True, is_low_bad=True, good=good)
     is_low_bad = shape is None or shape.better == "high"
-    return Reading(is_share=data_type == "boolean", is_low_bad=is_low_bad)
+    low, high = (shape.minimum, shape.maximum) if shape is not None else (None, None)
+    return Reading(is_share=data_type == "boolean", is_low_bad=is_low_bad, minimum=low, maximum=high)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

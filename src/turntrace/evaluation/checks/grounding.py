@@ -31,7 +31,11 @@ DEFAULT_THRESHOLD: Final = 0.9
 
 def content_words(text: str) -> list[str]:
     """The words that carry meaning, lower case, without the commonest endings."""
-    return [_stem(word) for word in map(str.lower, _WORD.findall(_CITATION.sub(" ", text))) if word not in _STOP]
+    return [_stem(word) for word in _words(text) if word not in _STOP]
+
+
+def _words(text: str) -> list[str]:
+    return [word.lower() for word in _WORD.findall(_CITATION.sub(" ", text))]
 
 
 def _stem(word: str) -> str:
@@ -43,11 +47,11 @@ def _stem(word: str) -> str:
 
 def supported(answer: str, context: Iterable[str]) -> tuple[float, Sequence[str]] | None:
     """The share of an answer's content words that the context has, and the words it has not; None without words."""
-    words = content_words(answer)
+    words = [word for word in _words(answer) if word not in _STOP]
     if not words:
         return None
     known = {word for text in context for word in content_words(text)}
-    missing = [word for word in words if word not in known]
+    missing = [word for word in words if _stem(word) not in known]
     return 1 - len(missing) / len(words), missing
 
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import Response
 
+from turntrace.evaluation.agreement import differs
 from turntrace.evaluation.trend import Cell, Step, change_point, steps
 from turntrace.panel.address import Params
 from turntrace.panel.chart import Chart, Line
@@ -131,7 +132,8 @@ def _details(visit: Visit, narrowed: Narrowing, kept: Params, chosen: Standing) 
         is_low_bad = reading.is_low_bad
         bad = _bad_labels(by_group, chosen)
         worst = queries.worst(c, wanted, name=name, is_low_bad=is_low_bad, bad=bad, limit=3 * SHOWN_WORST)
-        worst = [score for score in worst if _is_of(score.source, score.evaluator, chosen.giver)][:SHOWN_WORST]
+        worst = [score for score in worst if _is_of(score.source, score.evaluator, chosen.giver)]
+        worst = [score for score in worst if _is_below_mean(score.value, chosen)][:SHOWN_WORST]
         traces = by_headers(c, [score.turn_id for score in worst if score.turn_id])
     line = series(over_time, chosen.giver, reading)
     groups = grouped(by_group, chosen.giver, reading, by_version=group == "version")
@@ -169,6 +171,11 @@ def _said(value: float | bool | str) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return value if isinstance(value, str) else f"{value:.3g}"
+
+
+def _is_below_mean(value: float | bool | str, chosen: Standing) -> bool:
+    """Whether a number is worse than the mean; other values were chosen as bad before."""
+    return isinstance(value, (bool, str)) or chosen.reading.is_worse(value, chosen.value.value)
 
 
 def _is_of(source: str, evaluator: str | None, giver: Giver) -> bool:
@@ -226,10 +233,18 @@ def _rows(
             href=_turns(visit, narrowed, group, key, chosen),
         )
         found.append((interval.value, row))
-    ordered = sorted(found, key=lambda item: item[0], reverse=not reading.is_low_bad)
-    return [replace(row, is_worst=place == 0 and len(ordered) > 1) for place, (_, row) in enumerate(ordered)][
-        :SHOWN_ROWS
-    ]
+    ordered = [row for _, row in sorted(found, key=lambda item: item[0], reverse=not reading.is_low_bad)]
+    if len(ordered) > 1 and _stands_out(ordered[0], ordered[1:]):
+        ordered[0] = replace(ordered[0], is_worst=True)
+    return ordered[:SHOWN_ROWS]
+
+
+def _stands_out(row: Row, others: Sequence[Row]) -> bool:
+    """Whether a group differs from all the others together beyond chance."""
+    rest = Cell()
+    for other in others:
+        rest = rest.plus(other.cell.n, other.cell.total, other.cell.squares)
+    return differs(row.cell.sums, rest.sums)
 
 
 def _turns(visit: Visit, narrowed: Narrowing, group: str, key: str, chosen: Standing) -> str | None:
