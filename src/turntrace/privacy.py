@@ -9,10 +9,10 @@ from turntrace.api import portability
 from turntrace.errors import SchemaOutOfDate
 from turntrace.jobs import erase as job
 from turntrace.jobs.subject import stored_ids
-from turntrace.keyring import KeyRing
+from turntrace.keyring import KeyRing, subject_names
 from turntrace.records.erasure import Receipt, Target
 from turntrace.settings import Settings
-from turntrace.storage import receipts, tables
+from turntrace.storage import audit, receipts, tables, tombstones
 from turntrace.storage.database import Database
 from turntrace.storage.opening import open_database
 from turntrace.storage.queries import subject as queries
@@ -93,6 +93,15 @@ class Privacy:
         target = self._look_up(connection, queries.session_target, session_id, users)
         return self._erase(target, connection, dry_run, actor, timeout_seconds)
 
+    def lift_suppression(self, user_id: str, *, actor: str = ACTOR) -> bool:
+        """Record a person again whom `suppress` had refused for good, from now on.
+
+        Returns:
+            Whether the person was suppressed.
+        """
+        name = subject_names(self._keys, user_id)[0]
+        return self._database.transact(_lift, stored_ids(self._keys, user_id), name, actor)
+
     def export_subject(self, user_id: str) -> Iterator[dict[str, Any]]:
         """Everything held about a person, one JSON object a record, as `GET /subjects/{user_id}/export`."""
         return portability.records(self._database, stored_ids(self._keys, user_id))
@@ -157,6 +166,14 @@ def build(settings: Settings, keys: KeyRing | None, engine: Any = None) -> Priva
     """Erasure and access over the database of these settings."""
     ring = keys or KeyRing.from_settings(settings, None)
     return Privacy(open_database(settings, engine), ring, archive_dir=settings.archive_dir)
+
+
+def _lift(connection: Connection, user_ids: tuple[str, ...], name: str, actor: str) -> bool:
+    at_us = job.now_us()
+    if not tombstones.lift(connection, user_ids, now_us=at_us):
+        return False
+    audit.append(connection, actor=actor, action="subject.record", target=name, now_us=at_us)
+    return True
 
 
 def _shared(connection: Any) -> Connection:

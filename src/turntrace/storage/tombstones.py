@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, and_, case, null, or_, select
+from sqlalchemy import Connection, and_, case, null, or_, select, update
 
 from turntrace.records.score import Score
 from turntrace.records.trace import Trace
@@ -167,6 +167,14 @@ def add(connection: Connection, tombstones: Iterable[Row], *, now_us: int, erasu
     ]
     if rows:
         connection.execute(bulk.upsert(connection.dialect.name, tables.tombstone, _longer), rows)
+
+
+def lift(connection: Connection, user_ids: Iterable[str], *, now_us: int) -> int:
+    """Let suppressed people in again, with what they begin from now on; answers how many ids were suppressed."""
+    digest_key = take_fence(connection, exclusive=True)
+    digests = [subject_digest(digest_key, user_id) for user_id in user_ids]
+    is_suppressed = and_(_t.kind == SUBJECT, _t.key.in_(digests), _t.until_us.is_(None))
+    return int(connection.execute(update(tables.tombstone).where(is_suppressed).values(until_us=now_us)).rowcount)
 
 
 def _longer(new: Any) -> dict[str, Any]:

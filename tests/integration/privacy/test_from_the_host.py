@@ -92,6 +92,16 @@ def test_a_person_is_found_under_their_pseudonym(tt: Turntrace, database: Databa
     assert users(database) == ["bob"]
 
 
+def test_a_suppression_can_be_lifted(tt: Turntrace, database: Database) -> None:
+    tt.privacy.erase_subject("anna", suppress=True)
+    store(database, turn(user_id="anna", started_at_us=time.time_ns() // 1000))
+    assert users(database) == ["bob"]
+    assert tt.privacy.lift_suppression("anna")
+    assert not tt.privacy.lift_suppression("anna")
+    store(database, turn(user_id="anna"), turn(user_id="anna", started_at_us=time.time_ns() // 1000 + 1))
+    assert users(database) == ["anna", "bob"]
+
+
 def test_a_connection_to_another_database_is_refused(tt: Turntrace, tmp_path: Path) -> None:
     engine = create_engine(f"sqlite:///{tmp_path / 'other.db'}")
     with engine.connect() as connection, pytest.raises(SchemaOutOfDate, match="connection"):
