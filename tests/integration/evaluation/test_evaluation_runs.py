@@ -1,5 +1,7 @@
 """From stored turns to scores: once per target and version, errors never scores, money within its cap."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +13,7 @@ from tests.integration.evaluation.bench import (
     MINUTE_US,
     NOW_US,
     Judge,
+    Recorded,
     add,
     evaluate,
     means,
@@ -194,3 +197,23 @@ def test_what_is_planned_twice_by_two_leaders_is_planned_once(database: Database
     lost = leases.Lease("scheduler", "somebody:1:else", 1)
     put(database, *some(1))
     assert planning.plan(database, evaluator, now_us=NOW_US + MINUTE_US, lease=lost) == 0
+
+
+def test_a_forced_loop_of_two_judges_stops_at_the_depth_limit(database: Database) -> None:
+    runs: list[tuple[tuple[str, ...], int]] = []
+
+    @contextmanager
+    def record(name: str, spec: Any, prompt: str, tags: tuple[str, ...], depth: int) -> Iterator[Recorded]:
+        runs.append((tags, depth))
+        yield Recorded()
+
+    both = [add(database, {**JUDGE, "name": name, "max_depth": 3}) for name in ("one", "other")]
+    put(database, *some(1))
+    asks = replace(means(Judge(GOOD)), records=record)
+    judged = []
+    for number in range(8):  # every run of a judge comes back as a turn that the other one may judge
+        now_us = NOW_US + (number + 1) * MINUTE_US
+        runs.clear()
+        judged.append(sum(evaluate(database, each, asks, now_us=now_us) for each in both))
+        put(database, *[some(1, environment=EVALUATION, tags=t, depth=d)[0] for t, d in runs], at_us=now_us)
+    assert judged == [2, 2, 2, 2, 0, 0, 0, 0]
