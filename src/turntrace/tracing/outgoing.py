@@ -1,12 +1,14 @@
 """Trace context and baggage for an outgoing call, or a message of the application's own, that is made inside a turn."""
 
 from collections.abc import Callable, Collection, Mapping, MutableMapping
+from itertools import count
 from typing import Final
 
 from opentelemetry import trace
 
 from turntrace.tracing.baggage import (
     FIELDS,
+    SESSION_ID,
     BaggageEntry,
     extract_baggage,
     format_baggage,
@@ -21,7 +23,8 @@ from turntrace.tracing.propagation import inject_context
 from turntrace.tracing.trust import host_of
 from turntrace.tracing.turn import Turn
 
-_PLACE: Final = 12  # digits of a turn's span id that the ids of its calls share
+_END: Final = 0xFFFF  # bits of a turn's span id in which the ids of its calls differ from it
+_calls: Final = count(int(new_span_id(), 16))
 
 
 def inject(
@@ -29,7 +32,7 @@ def inject(
     *,
     url: str | None = None,
     allows: Callable[[str | None], bool],
-    keys: Collection[str],
+    keys: Collection[str] = (SESSION_ID,),
 ) -> None:
     """Write `traceparent` and `tracestate` of the current turn into headers; outside any turn nothing is done.
 
@@ -69,9 +72,15 @@ def _inject_place(headers: MutableMapping[str, str], turn: Turn) -> None:
     own = turn.span_context()
     current = trace.get_current_span().get_span_context()
     if current.trace_id != own.trace_id or current.span_id == own.span_id:
-        inject_context(headers, own, span_id=int(turn.span_id[:_PLACE] + new_span_id()[_PLACE:], 16))
+        inject_context(headers, own, span_id=_call_id(own.span_id))
     else:
         inject_context(headers, current)
+
+
+def _call_id(span_id: int) -> int:
+    """An id that begins as the turn's does; a counter, so that no call of the last 65,535 had the same end."""
+    found = (span_id & ~_END) | (next(_calls) & _END)
+    return found if found != span_id else _call_id(span_id)
 
 
 def _inject_baggage(headers: MutableMapping[str, str], turn: Turn, keys: Collection[str]) -> None:

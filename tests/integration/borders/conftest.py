@@ -4,6 +4,7 @@ from typing import Any
 
 import orjson
 import pytest
+from opentelemetry.context import Context, attach, detach
 
 from turntrace import Turntrace
 from turntrace.records.fragment import FrameKind
@@ -53,6 +54,14 @@ def recording(tmp_path: Path) -> Iterator[Recording]:
     tt.recorder._spool = MemorySpool()
     yield Recording(tt)
     tt.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def outside_any_turn() -> Iterator[None]:
+    """Whatever a test before this one left current in OpenTelemetry's context of this thread."""
+    token = attach(Context())
+    yield
+    detach(token)
 
 
 @pytest.fixture
