@@ -27,6 +27,7 @@ class Tools(Protocol):
     def current_trace_id(self) -> str | None: ...
     def score(self, name: str, value: Any) -> Any: ...
     def inject(self, headers: MutableMapping[str, str], *, url: str | None = None) -> Any: ...
+    def carrier(self) -> dict[str, str]: ...
     def tracer(self) -> trace.Tracer: ...
     def host_tracer(self) -> trace.Tracer: ...
     def wrap_asgi(self, app: Any) -> Any: ...
@@ -68,6 +69,9 @@ class Bare:
     def inject(self, headers: MutableMapping[str, str], *, url: str | None = None) -> Any:
         return headers
 
+    def carrier(self) -> dict[str, str]:
+        return {}
+
     def tracer(self) -> trace.Tracer:
         return trace.NoOpTracer()
 
@@ -93,7 +97,7 @@ class Ours:
         self.tt = tt
         self.observation, self.generation, self.turn = tt.observation, tt.generation, tt.turn
         self.continue_trace, self.update_trace, self.score = tt.continue_trace, tt.update_trace, tt.score
-        self.current_trace_id, self.inject = tt.current_trace_id, tt.inject
+        self.current_trace_id, self.inject, self.carrier = tt.current_trace_id, tt.inject, tt.carrier
         self._provider = TracerProvider()
         self._provider.add_span_processor(TurnSpanProcessor(tt.recorder))  # type: ignore[arg-type]
 
@@ -164,6 +168,8 @@ class Work:
         tools.current_trace_id()
         headers = {"x-own": "1"}
         assert tools.inject(headers, url="http://127.0.0.1/") is headers
+        with tools.continue_trace(tools.carrier(), name="sent"):
+            pass
         with tools.generation("answer", model="m", input=[{"role": "user", "content": "hi"}]) as step:
             step.update(output="hello", usage={"input_tokens": 3}, metadata={"a": 1})
         with tools.observation("lookup", type="tool", input={"sku": 1}) as step:

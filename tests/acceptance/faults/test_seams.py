@@ -292,6 +292,7 @@ def reached(applications: Applications, inject: Injection) -> dict[int, list[Rou
     found: dict[int, list[Route]] = {}
     inject.aim(None)
     for route in ROUTES:
+        applications.run(route)  # what only the first request does is not on every request's way
         inject.reached.clear()
         applications.run(route)
         for point in inject.reached:

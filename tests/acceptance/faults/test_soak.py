@@ -25,7 +25,7 @@ SLOPE_MB_PER_HOUR = 1.0
 GAINED_MB = 8.0
 APP = "tests.acceptance.faults.soak_app:app"
 
-pytestmark = pytest.mark.timeout(SECONDS + WARM_UP_SECONDS + 300)
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(SECONDS + WARM_UP_SECONDS + 300)]
 
 
 def processes(server: Server) -> dict[str, psutil.Process]:

@@ -24,7 +24,7 @@ STREAMS = 1000 if IS_LONG else 100
 LEAVING_SHARE = 0.3
 APP = "tests.acceptance.faults.stream_app:app"
 
-pytestmark = pytest.mark.timeout(1800 if IS_LONG else 180)
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(1800 if IS_LONG else 180)]
 
 
 @dataclass(frozen=True)

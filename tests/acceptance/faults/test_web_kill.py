@@ -23,7 +23,7 @@ STOPS = 100 if IS_LONG else 3
 WORKERS = 4
 ADDED_SECONDS = 3.0
 
-pytestmark = pytest.mark.timeout(1800 if IS_LONG else 240)
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(1800 if IS_LONG else 240)]
 
 
 @pytest.fixture(params=["sqlite"])

@@ -24,6 +24,8 @@ from turntrace.spool.directory import locate
 from turntrace.spool.writer import SpoolWriter
 from turntrace.storage.database import Database
 
+pytestmark = pytest.mark.alone  # the worker is niced: beside other tests it waits
+
 TURNS = 60
 INTERRUPTED = 3
 SECRET = "k" * 32
