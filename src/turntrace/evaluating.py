@@ -48,7 +48,9 @@ def evaluating(
 @contextmanager
 def _thread(settings: Settings, database: Database, keys: KeyRing, spool: Appends, prices: HasPricer) -> Iterator[None]:
     with closing(host_code(settings)) as code:
-        evaluation = Evaluation(database, means(settings, keys, spool, prices, code))
+        recorder = JudgeRecorder(settings, spool)
+        found = means(settings, keys, recorder, prices, code)
+        evaluation = Evaluation(database, found, on_fault=recorder.count_fault)
         stop = threading.Event()
         thread = threading.Thread(target=evaluation.run, args=(stop,), name="turntrace-evaluation", daemon=True)
         thread.start()
@@ -84,11 +86,11 @@ def host_code(settings: Settings) -> HostCode:
     return HostCode(settings.evaluator_functions, settings.evaluator_database_url or settings.database_url)
 
 
-def means(settings: Settings, keys: KeyRing, spool: Appends, prices: HasPricer, code: HostCode) -> Means:
+def means(settings: Settings, keys: KeyRing, recorder: JudgeRecorder, prices: HasPricer, code: HostCode) -> Means:
     """What evaluators work with in this process."""
     return Means(
         asks=JudgeClient(JudgeAddresses(settings.judge_allowed_hosts, settings.may_call), code.load),
         runs=code,
-        records=RunTraces(JudgeRecorder(settings, spool), prices),
+        records=RunTraces(recorder, prices),
         unseal=partial(unseal, keys),
     )

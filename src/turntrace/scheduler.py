@@ -168,7 +168,9 @@ class Scheduler:
         try:
             definition = planning.definition_of(evaluator)
         except InvalidInput:
-            log.warning("the definition of the evaluator %s cannot be read", evaluator.id)
+            if evaluator.blocked_until_us is None or evaluator.blocked_until_us <= now_us:
+                log.warning("the definition of the evaluator %s cannot be read", evaluator.id)
+                planning.plan(self._database, evaluator, now_us=now_us)  # which says so on its page
             return None
         if name not in self._slots:
             with self._database.read() as connection:

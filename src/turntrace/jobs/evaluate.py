@@ -35,6 +35,7 @@ class Evaluation:
     """Judges what is due. One thread drives it; the judgements themselves run in a pool of threads.
 
     Args:
+        on_fault: told the name of the seam where something of ours failed.
         wall: Unix time in microseconds.
     """
 
@@ -45,10 +46,11 @@ class Evaluation:
         *,
         concurrency: int = CONCURRENCY,
         lease_us: int = evaluations.LEASE_US,
+        on_fault: Callable[[str], None] = lambda seam: None,
         wall: Callable[[], int] = lambda: time.time_ns() // 1000,
     ) -> None:
         self._database, self._wall = database, wall
-        self._lease_us = lease_us
+        self._lease_us, self._on_fault = lease_us, on_fault
         self._crew: Crew[Task, evaluations.Ended] = Crew(lambda task: judge(task, means), concurrency)
         self._owner = leases.new_owner()
         self._known: dict[Key, tuple[Evaluator, Definition] | None] = {}
@@ -60,6 +62,7 @@ class Evaluation:
                 pause = 0.0 if self.step(stop) else POLL_SECONDS
             except Exception as error:
                 log.warning("evaluation failed: %s", type(error).__name__)
+                self._on_fault("evaluation")
                 pause = PAUSE_SECONDS
             stop.wait(pause)
         self._crew.close()

@@ -14,6 +14,7 @@ from turntrace.evaluation.definition import read_definition
 from turntrace.jobs.schedule import cron_trigger, latest_slot
 from turntrace.storage import evaluators, leases
 from turntrace.storage.database import Database
+from turntrace.storage.queries import evaluators as queries
 
 HOUR_US = 3_600_000_000
 
@@ -97,3 +98,17 @@ def test_a_leader_that_was_paused_begins_nothing(database: Database) -> None:
     paused._look_at_evaluators()
     assert (_slots(database), rows(database)) == ([], [])
     database.transact(evaluators.remove, evaluator.id)
+
+
+def test_a_definition_that_this_release_cannot_read_is_blocked_and_says_so(database: Database) -> None:
+    made = add(database, CHECK)
+    with database.write() as connection:
+        connection.exec_driver_sql('UPDATE turntrace_evaluator_version SET definition = \'{"kind": "oracle"}\'')
+    leader = scheduler.Scheduler(database, ())
+    assert leader._keep_lease()
+    leader._look_at_evaluators()
+    leader.stop()
+    with database.read() as connection:
+        found = queries.get(connection, made.id)
+    assert found.blocked_reason == "definition_unreadable"
+    assert found.blocked_until_us is not None
