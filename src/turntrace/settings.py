@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from turntrace.errors import SettingsError
 from turntrace.records.destination import Destination, read_destinations
+from turntrace.records.dimension import parse as parsed_dimension
 from turntrace.records.retention import Rule as RetentionRule
 from turntrace.records.retention import parsed as parsed_retention
 
@@ -207,6 +208,11 @@ class Settings:
     identify: str = _choice("plain", "How user ids are stored.", "plain", "hash", "none")
     rollup_tags: tuple[str, ...] = _setting(
         (), "Up to five tag keys (tags written `key:value`) that costs are kept by."
+    )
+    dimensions: tuple[str, ...] = _setting(
+        (),
+        "Columns of the host's own tables that costs are grouped by: `plan=account.id.plan@user` looks users up in "
+        "`account` by `id` and shows `plan`; `@tag:KEY` looks a declared tag up.",
     )
     tracer_provider: str = _choice(
         "auto",
@@ -515,6 +521,11 @@ def _check(settings: Settings) -> None:
         raise _fail("ner_model", "redaction=ner needs the import name of a spaCy model")
     if not 0 <= settings.sample_rate <= 1:
         raise _fail("sample_rate", f"expected 0..1, got {settings.sample_rate}")
+    for stated in settings.dimensions:
+        try:
+            parsed_dimension(stated)
+        except ValueError as error:
+            raise _fail("dimensions", str(error)) from None
     for stated in settings.sample_rates:
         if not _SAMPLE_RATE.match(stated):
             raise _fail("sample_rates", f"expected feature:NAME=0.1, route:/PATH=0.5 or tenant:NAME=1, got {stated!r}")

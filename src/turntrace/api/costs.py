@@ -9,9 +9,12 @@ from turntrace.api.components import page
 from turntrace.api.endpoint import Answer, Call, Endpoint
 from turntrace.api.filters import PERIOD, to_filter
 from turntrace.api.parameter import paging
+from turntrace.errors import NotFound
+from turntrace.records.dimension import parse
 from turntrace.storage.queries import costs
 from turntrace.storage.queries.costs import BASIC_GROUPS, INTERVALS, SINGLE_GROUPS, CostRow
 from turntrace.storage.queries.cursor import MAX_LIMIT, decode, encode
+from turntrace.storage.queries.hosted import costs_by
 
 _GROUP_BY: Final = (
     f"any of {', '.join(BASIC_GROUPS)}; or one of {', '.join(SINGLE_GROUPS)}, tag:<declared key> with any of model, "
@@ -76,7 +79,26 @@ def _row(row: CostRow) -> dict[str, Any]:
     }
 
 
+async def _by_dimension(call: Call) -> Answer:
+    name = call.request.path_params["dimension"]
+    known = {found.name: found for found in map(parse, call.context.settings.dimensions)}
+    if name not in known:
+        raise NotFound(f"there is no dimension of this name; there are {', '.join(sorted(known)) or 'none'}")
+    rows = await call.read(costs_by, known[name], to_filter(call.values))
+    return Answer({"data": [_row(row) for row in rows], "next_cursor": None})
+
+
 ENDPOINTS: Final[Sequence[Endpoint]] = (
+    Endpoint(
+        method="GET",
+        path="/costs/{dimension}",
+        name="listCostsByDimension",
+        summary="Spending by a column of the host's own tables (setting `dimensions`), the costliest first",
+        handle=_by_dimension,
+        parameters=(*PERIOD, parameter.text("environment", "only this value")),
+        path_parameters={"dimension": "its name in the setting"},
+        answers={200: ("rows that have the dimension's name as a member", page("CostRow"))},
+    ),
     Endpoint(
         method="GET",
         path="/costs",

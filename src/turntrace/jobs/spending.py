@@ -14,12 +14,14 @@ from sqlalchemy import Connection
 from turntrace.jobs.reprice import price_of
 from turntrace.pipeline.draft import Draft
 from turntrace.pipeline.price import Pricer
+from turntrace.records.dimension import Dimension
 from turntrace.records.filter import Except, TraceFilter
 from turntrace.records.fragment import RawSpan
 from turntrace.records.observation import Observation
 from turntrace.records.usage import Usage, to_decimal
 from turntrace.storage.queries import spending
 from turntrace.storage.queries.costs import CostRow, costs
+from turntrace.storage.queries.hosted import costs_by
 from turntrace.storage.queries.spending import Unpriced
 
 JUDGES: Final = "turntrace-evaluation"
@@ -72,16 +74,24 @@ class Summary:
     forecast_nano: int | None
 
 
-def summarise(c: Connection, pricer: Pricer, filter: TraceFilter, *, group: str, now_us: int) -> Summary:
+def summarise(
+    c: Connection,
+    pricer: Pricer,
+    filter: TraceFilter,
+    *,
+    group: str,
+    now_us: int,
+    dimension: Dimension | None = None,
+) -> Summary:
     """Read a period.
 
     Args:
         filter: its times, and the environment.
-        group: a name that `costs` groups by.
+        group: a name that `costs` groups by, or that of `dimension`, a column of the host's.
     """
-    rows = costs(c, group_by=(group,), filter=filter)
+    rows = rows_by(c, group, filter, dimension)
     before = _before(filter, now_us)
-    earlier = costs(c, group_by=(group,), filter=before) if before else []
+    earlier = rows_by(c, group, before, dimension) if before else []
     total = _first(costs(c, filter=filter)) or CostRow()
     by_model = costs(c, group_by=("model", "provider"), filter=filter)
     return Summary(
@@ -97,6 +107,11 @@ def summarise(c: Connection, pricer: Pricer, filter: TraceFilter, *, group: str,
         judges_nano=_judges(c, filter),
         forecast_nano=forecast(c, now_us, filter.environment),
     )
+
+
+def rows_by(c: Connection, group: str, filter: TraceFilter, dimension: Dimension | None = None) -> list[CostRow]:
+    """Sums of one group, the costliest first."""
+    return costs(c, group_by=(group,), filter=filter) if dimension is None else costs_by(c, dimension, filter)
 
 
 def as_table(group: str, rows: Sequence[CostRow]) -> str:

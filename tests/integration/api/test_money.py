@@ -6,9 +6,11 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import text
 
-from tests.integration.api.conftest import client_of, make_key
+from tests.integration.api.conftest import client_of, context_of, make_key
 from tests.integration.turns import store, turn
+from turntrace import api
 from turntrace.api.budgets import BUDGET
 from turntrace.api.components import COMPONENTS
 from turntrace.api.repricing import ORDER, PREVIEW
@@ -16,6 +18,7 @@ from turntrace.api.schema import check
 from turntrace.jobs import repricing
 from turntrace.pipeline.price import Pricer
 from turntrace.records.budget import starts_at_us
+from turntrace.settings import Settings
 from turntrace.storage import budgets, prices
 from turntrace.storage.budgets import Change
 from turntrace.storage.database import Database
@@ -116,3 +119,18 @@ async def test_history_is_previewed_then_ordered_then_changed_by_the_worker(smal
     assert repricing.run(small, open_pricer=pricer)["changed"] == 0
     with small.read() as connection:
         assert costs(connection)[0].cost_total_nano == 100 * 2000 + 20 * 4000
+
+
+async def test_costs_by_a_column_of_the_hosts(small: Database) -> None:
+    store(small, turn(user_id="1", cost_nano=5), turn(user_id="9", cost_nano=7))
+    with small.write() as connection:
+        connection.execute(text("CREATE TABLE account (id INTEGER, plan VARCHAR(20))"))
+        connection.execute(text("INSERT INTO account VALUES (1, 'pro')"))
+    settings = Settings(dimensions=("plan=account.id.plan@user",))
+    app = api.build(replace(context_of(small), settings=settings))
+    transport = httpx.ASGITransport(app)
+    headers = make_key(small, "read")
+    async with httpx.AsyncClient(transport=transport, base_url="http://api.test", headers=headers) as client:
+        rows = (await client.get("/costs/plan")).json()["data"]
+        assert [(row["plan"], row["cost"]) for row in rows] == [(None, "0.000000007"), ("pro", "0.000000005")]
+        assert (await client.get("/costs/size")).status_code == 404

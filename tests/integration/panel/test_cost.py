@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 from starlette.testclient import TestClient
 
 from tests.integration.panel.conftest import add_people, context_of, mounted
@@ -107,6 +108,25 @@ def test_the_table_as_csv_is_exact_and_safe_in_spreadsheets(visitor: Visitor) ->
         "u-1": "0.500000000",
         "u-2": "1.000000000",
     }
+
+
+def test_costs_are_grouped_by_a_column_of_the_hosts(database: Database) -> None:
+    with database.write() as connection:
+        connection.execute(text("CREATE TABLE IF NOT EXISTS account (id VARCHAR(20), plan VARCHAR(20))"))
+        connection.execute(text("INSERT INTO account VALUES ('u-2', '<i>pro')"))
+    context = context_of(database, dimensions=("plan=account.id.plan@user", "order=nothing.id.x@user"))
+    with TestClient(mounted(context), follow_redirects=False) as client:
+        visitor = Visitor(client).log_in("viewer")
+        page = visitor.get("/cost?group_by=plan").text
+        assert "By plan" in page
+        assert "&lt;i&gt;pro" in page
+        assert "<i>pro" not in page
+        rows = {
+            row["plan"]: row["cost_usd"]
+            for row in csv.DictReader(io.StringIO(visitor.get("/cost.csv?group_by=plan").text))
+        }
+        assert rows == {"<i>pro": "1.000000000", "": "3.500000000"}
+        assert visitor.get("/cost?group_by=order").status_code == 400
 
 
 def test_an_empty_period_says_so(visitor: Visitor, tmp_path: Path) -> None:

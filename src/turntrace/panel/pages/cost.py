@@ -7,13 +7,14 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from turntrace.jobs.spending import as_table, summarise
+from turntrace.jobs.spending import as_table, rows_by, summarise
 from turntrace.panel.address import Params
 from turntrace.panel.chart import Chart, Line, dollars
 from turntrace.panel.gate.role import Role
 from turntrace.panel.narrowing import Narrowing, narrowing
 from turntrace.panel.pages.traces import Option, range_options
 from turntrace.panel.visit import Visit, visit_of
+from turntrace.records.dimension import Dimension, parse
 from turntrace.records.filter import Except, TraceFilter
 from turntrace.storage.queries.costs import CostRow, costs
 
@@ -55,6 +56,7 @@ class Asked:
     names: dict[str, str]
     group: str
     filter: TraceFilter
+    dimension: Dimension | None  # of the host's own, where that is grouped by
 
     @property
     def params(self) -> Params:
@@ -66,14 +68,18 @@ def _asked(request: Request) -> Asked:
     visit = visit_of(request)
     query = {name: value for name, value in request.query_params.items() if name in (*_PERIOD, "environment")}
     narrowed = narrowing(query, now_us=visit.now_us, default_range=DEFAULT_RANGE)
-    names = {**GROUPS, **{f"tag:{key}": f"Tag {key}" for key in visit.context.settings.rollup_tags}}
+    settings = visit.context.settings
+    hosted = {found.name: found for found in map(parse, settings.dimensions)}
+    names = {**GROUPS, **{f"tag:{key}": f"Tag {key}" for key in settings.rollup_tags}}
+    names = {**names, **{name: name.capitalize() for name in hosted if name not in names}}
     group = request.query_params.get("group_by", "model")
     group = group if group in names else "model"
     # By environment the runs of judges have a row of their own; elsewhere they are left out.
     environment = narrowed.filter.environment
     environment = None if group == "environment" and isinstance(environment, Except) else environment
     wanted = TraceFilter(from_us=narrowed.filter.from_us, to_us=narrowed.filter.to_us, environment=environment)
-    return Asked(visit=visit, narrowed=narrowed, names=names, group=group, filter=wanted)
+    dimension = None if group in GROUPS else hosted.get(group)
+    return Asked(visit=visit, narrowed=narrowed, names=names, group=group, filter=wanted, dimension=dimension)
 
 
 def cost(request: Request) -> Response:
@@ -83,8 +89,10 @@ def cost(request: Request) -> Response:
     interval = _interval(narrowed, group)
     with visit.context.database.read() as connection:
         pricer = visit.context.pricer(connection)
-        found = summarise(connection, pricer, asked.filter, group=group, now_us=visit.now_us)
-        series = costs(connection, group_by=(group,), interval=interval, filter=asked.filter)
+        found = summarise(connection, pricer, asked.filter, group=group, now_us=visit.now_us, dimension=asked.dimension)
+        # What the host's tables say is not kept over time: one line for all of it.
+        shown = () if asked.dimension else (group,)
+        series = costs(connection, group_by=shown, interval=interval, filter=asked.filter)
     leaders = [row.keys.get(group, "") for row in found.rows[:CHART_LINES]]
     return visit.render(
         "cost.html",
@@ -106,8 +114,9 @@ def cost(request: Request) -> Response:
         rest=max(0, len(found.rows) - SHOWN_ROWS),
         movers=[(each, _href(visit, narrowed, group, each.value)) for each in found.movers],
         csv=visit.address.with_query("cost.csv", asked.params),
-        chart=spending(series, group, leaders, interval, narrowed.filter.from_us),
+        chart=spending(series, group, [] if asked.dimension else leaders, interval, narrowed.filter.from_us),
         unit="calls" if group in ("model", "provider") else "requests",
+        is_hosted=asked.dimension is not None,
         may_price=visit.viewer.may(Role.ADMIN),
     )
 
@@ -116,7 +125,7 @@ def as_csv(request: Request) -> Response:
     """`GET /cost.csv`: every row of the table, sums exact."""
     asked = _asked(request)
     with asked.visit.context.database.read() as connection:
-        rows = costs(connection, group_by=(asked.group,), filter=asked.filter)
+        rows = rows_by(connection, asked.group, asked.filter, asked.dimension)
     text = as_table(asked.group, rows)
     headers = {"content-disposition": 'attachment; filename="cost.csv"'}
     return Response(text, media_type="text/csv; charset=utf-8", headers=headers)
@@ -159,7 +168,7 @@ def _period(narrowed: Narrowing) -> Params:
 
 def _href(visit: Visit, narrowed: Narrowing, group: str, value: str) -> str | None:
     """Where the turns of one value are; None for those without one."""
-    if not value:
+    if not value or (group not in (*GROUPS, *_FILTERS) and not group.startswith("tag:")):
         return None
     change = {"tag": f"{group[4:]}:{value}"} if group.startswith("tag:") else {_FILTERS.get(group, group): value}
     return visit.address.with_query("traces", _period(narrowed), **change)
@@ -182,12 +191,12 @@ def spending(
     sums: dict[str, dict[int, int]] = {}
     for row in series:
         value = row.keys.get(group, "")
-        name = (value or "none") if value in leaders else "others"
+        name = (value or "none") if value in leaders else "others" if leaders else "all"
         at = (row.start_at_us or 0) // 1_000_000
         line = sums.setdefault(name, {})
         line[at] = line.get(at, 0) + (row.cost_total_nano or 0)
     order = [value or "none" for value in leaders if (value or "none") in sums] + (
-        ["others"] if "others" in sums else []
+        [name for name in ("others", "all") if name in sums]
     )
     lines = [
         Line(label=name, values=[dollars(sums[name].get(at, 0)) for at in times], dashed=index % 2 == 1)
