@@ -108,7 +108,7 @@ class Exchange:
         try:
             activation, self._activation = self._activation, None
             if activation is not None:
-                deactivate(activation)
+                deactivate(activation, with_inner=True)
         except Exception as exc:
             self.guard.fault("capture.context", exc)
 

@@ -115,15 +115,20 @@ def activate(turn: "Turn") -> Activation:
     return turn, previous, context, own
 
 
-def deactivate(activation: Activation) -> None:
+def deactivate(activation: Activation, *, with_inner: bool = False) -> None:
     """Undo `activate`. In another context than it was called in (a generator closed elsewhere) it does nothing.
 
     Values are set back rather than tokens reset: a token is bound to one context and complains in any other.
+
+    Args:
+        with_inner: also where an observation of the turn is still entered, as in a generator that yields inside one.
     """
     turn, previous, previous_context, own = activation
     if _variable.get() is turn:
         _variable.set(previous)
-    if own is not None and get_current() is own:
+    if own is None:
+        return
+    if get_current() is own or (with_inner and getattr(current_span(), "turn", None) is turn):
         attach(previous_context)
 
 

@@ -11,6 +11,7 @@ from tests.integration.capture.recording import Client, Recording, Server, envir
 from turntrace.capture.asgi import TurntraceMiddleware
 from turntrace.capture.wsgi import TurntraceWSGIMiddleware
 from turntrace.records.fragment import FrameKind
+from turntrace.tracing.context import current_turn, get_current
 from turntrace.tracing.observation import generation
 from turntrace.tracing.observe import observe
 
@@ -73,3 +74,19 @@ def test_wsgi_passes_every_chunk_on_before_the_next_is_made() -> None:
     server.run(TurntraceWSGIMiddleware(app, turntrace=recording), environ())
     assert server.chunks == list(CHUNKS)
     assert len(recording.kinds()) > 2
+
+
+@pytest.mark.parametrize("count", range(len(CHUNKS) + 1))
+def test_wsgi_leaves_no_turn_behind_in_its_thread(count: int) -> None:
+    """Servers use a thread again: neither the turn nor a step that the generator is inside of may stay current."""
+    recording = Recording()
+
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", [("Content-Type", "text/event-stream")])
+        with generation(None, "answer", model="m"):
+            yield from CHUNKS[:count]
+
+    before = get_current()
+    Server().run(TurntraceWSGIMiddleware(app, turntrace=recording), environ())
+    assert current_turn() is None
+    assert get_current() is before
