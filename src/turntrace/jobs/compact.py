@@ -4,10 +4,11 @@ was received of settled turns."""
 import time
 from collections.abc import Mapping
 
-from turntrace.storage import leases, losses, received, rollups
+from turntrace.storage import budgets, leases, losses, received, rollups
 from turntrace.storage.database import Database
 
 RUNS_KEPT_US = 7 * 24 * 3600 * 1_000_000
+BUDGETS_KEPT_US = 62 * 24 * 3600 * 1_000_000  # this month's and the last's counters
 
 
 def compact(database: Database) -> Mapping[str, int]:
@@ -15,7 +16,7 @@ def compact(database: Database) -> Mapping[str, int]:
 
     Returns:
         Counts: deltas merged, minute rows dropped, loss rows merged, turns received over OTLP that are settled,
-        runs of jobs forgotten.
+        runs of jobs and counters of budgets forgotten.
     """
     now_us = time.time_ns() // 1000
     return {
@@ -24,4 +25,5 @@ def compact(database: Database) -> Mapping[str, int]:
         "losses": database.transact(losses.compact, now_us=now_us),
         "received": database.transact(received.prune, now_us=now_us),
         "runs": database.transact(leases.prune_runs, before_us=now_us - RUNS_KEPT_US),
+        "budgets": database.transact(budgets.prune, before_us=now_us - BUDGETS_KEPT_US),
     }

@@ -16,6 +16,7 @@ from tests.integration.turns import store, turn
 from turntrace import BudgetExceeded, BudgetUnavailable, Turntrace
 from turntrace.errors import InvalidInput, NotFound
 from turntrace.guards.keeper import Breach
+from turntrace.jobs.compact import compact
 from turntrace.records.budget import Budget, Spending, renews_at_us, starts_at_us
 from turntrace.storage import budgets
 from turntrace.storage.budgets import Change
@@ -271,3 +272,14 @@ def test_rules_can_be_changed_and_removed_with_their_counters(database: Database
         budgets.get(connection, rule.id)
     with database.read() as connection:
         assert budgets.list_spending(connection, [(rule.id, starts_at_us("day", _now_us()))]) == {rule.id: []}
+
+
+def test_counters_of_past_periods_are_forgotten_and_those_in_force_stay(database: Database) -> None:
+    rule = _rule(database)
+    now_us = _now_us()
+    for age_days in (0, 40, 90):
+        at_us = starts_at_us("day", now_us - age_days * 86_400_000_000)
+        change = Change(budget_id=rule.id, value="anna", period_at_us=at_us, spend=1, calls=1)
+        database.transact(budgets.exchange, [change], now_us=now_us)
+    assert compact(database)["budgets"] == 1
+    assert _account(database, rule).spent_nano == 1
