@@ -41,6 +41,7 @@ from turntrace.panel.pages import (
 )
 from turntrace.panel.problem import HANDLERS
 from turntrace.panel.views import add_admin
+from turntrace.tracing.guard import own_frame
 
 log = logging.getLogger("turntrace.panel")
 Endpoint = Callable[[Request], Response | Awaitable[Response]]
@@ -77,7 +78,8 @@ class Shield:
         try:
             await self._app(scope, receive, watched)
         except Exception as error:
-            log.error("the panel failed: %s", type(error).__name__, exc_info=error)
+            # Neither its text nor the traceback: a database's error quotes rows.
+            log.error("the panel failed: %s at %s", type(error).__name__, own_frame(error))
             if scope["type"] == "http" and not has_started:
                 await PlainTextResponse("This page failed; see the log of the application.", 500)(scope, receive, send)
 

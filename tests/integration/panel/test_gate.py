@@ -340,3 +340,19 @@ def test_a_callback_that_fails_lets_nobody_in(filled: Database) -> None:
 
     with TestClient(mounted(context_of(filled, panel_auth=fails)), follow_redirects=False) as client:
         assert client.get(f"{MOUNT}/traces").status_code == 401
+
+
+def test_an_error_of_the_panel_leaves_no_text_in_the_log(
+    filled: Database, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Errors of databases quote the row they are about."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("Failing row contains (anna@example.com)")
+
+    monkeypatch.setattr("turntrace.panel.pages.overview.narrowing", fail)
+    client = TestClient(mounted(context_of(filled)), follow_redirects=False, raise_server_exceptions=False)
+    answer = Visitor(client).log_in("admin").get("/")
+    assert answer.status_code == 500
+    assert "anna@" not in answer.text + caplog.text
+    assert "RuntimeError" in caplog.text
