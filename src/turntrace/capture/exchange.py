@@ -80,6 +80,7 @@ class Exchange:
         self, turn: Turn, rules: CaptureRules, carrier: Any, route_of: Callable[[Any, str], str | None], root: str
     ) -> None:
         self.turn = turn
+        turn.resolve = self.resolve
         self.guard: Guard = turn.recorder.guard
         self.has_begun = False
         self.is_gone = False
@@ -111,6 +112,19 @@ class Exchange:
                 deactivate(activation, with_inner=True)
         except Exception as exc:
             self.guard.fault("capture.context", exc)
+
+    def resolve(self, name: str) -> str | None:
+        """`route` or `user_id` of the turn as far as it can be told now; None where unknown."""
+        try:
+            if self._is_disowned:
+                return None
+            if name == "route":
+                return self._route_of(self._carrier, self._root) or self.turn.path
+            find = self._rules.find_user
+            return self._ask(name, find) if find is not None else None
+        except Exception as exc:
+            self.guard.fault("capture.resolve", exc)
+            return None
 
     def trace_headers(self) -> tuple[tuple[str, str], ...]:
         """`X-Trace-Id` and `traceresponse`, names in lower case; nothing where the settings want none."""
@@ -242,6 +256,7 @@ class Exchange:
         except Exception as exc:
             self.guard.fault("capture.close", exc)
             self._end_anyhow()
+        self.turn.resolve = None  # no cycle is left for the collector
         self.leave()
 
     def _end_anyhow(self) -> None:

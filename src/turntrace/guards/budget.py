@@ -8,6 +8,7 @@ ended since their process last told the database (a second at the most). Where t
 import atexit
 import math
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +16,8 @@ from decimal import Decimal
 from types import TracebackType
 from typing import Final
 
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
+from anyio.lowlevel import RunVar
 
 from turntrace.errors import BudgetExceeded, BudgetUnavailable
 from turntrace.guards.keeper import Breach, Keeper, OpenPricer
@@ -32,6 +34,18 @@ NANO: Final = 1_000_000_000
 _DECAY: Final = 0.98  # of the costliest call lately, at every call since
 MAX_MODELS: Final = 500
 _MAX_ROUNDS: Final = 50
+_TOLD_SECONDS: Final = 60.0  # how often a full table is told as a fault: a flood of values must not pause recording
+
+# Scopes whose values are redacted in a stored turn, and what is let through of them: words, a few digits, UUIDs and the
+# placeholders of a route. All else (an address, a telephone, a name with a space) is stored as a keyed pseudonym.
+_REDACTED: Final = frozenset({"tenant", "route", "key"})
+_PLAIN: Final = re.compile(
+    r"(?:[A-Za-z_./-]|(?<![0-9])[0-9]{1,4}(?![0-9.-])|[{<][A-Za-z_][A-Za-z0-9_:]*[}>]"
+    r"|\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b)*"
+)
+_MAX_WAITING: Final = 40
+# Of each event loop: threads that wait for the database are none of the host's own.
+_waiting: Final[RunVar[CapacityLimiter]] = RunVar("turntrace_budgets")
 
 Downgrade = Callable[[str | None, Budget], str | None]
 
@@ -71,6 +85,7 @@ class Budgets:
         self._index = _Index(())
         self._known_rules: tuple[Budget, ...] | None = None
         self._keeper: Keeper | None = None
+        self._full_at = -1e9
 
     # --- what the host says -----------------------------------------------------------------------------------------
 
@@ -161,7 +176,11 @@ class Budgets:
         return self._index
 
     def accounts(self, index: "_Index", names: dict[str, str | None], turn: Turn | None) -> list[Account]:
-        """The accounts that a call is charged to."""
+        """The accounts that a call is charged to.
+
+        Raises:
+            BudgetUnavailable: a strict one finds no room any more, and `budget_failure` is closed.
+        """
         found: list[Account] = []
         now, now_us = time.monotonic(), time.time_ns() // 1000
         for scope in index.scopes:
@@ -170,16 +189,33 @@ class Budgets:
                 continue
             stored = self._stored(scope, value)
             for budget in index.of(scope, value, stored):
-                user_id = stored if scope == "user" and self._settings.identify != "none" else None
-                account = self._ledger.open(budget, stored, starts_at_us(budget.period, now_us), user_id, now)
+                user_id = stored if scope == "user" else None
+                name = stored if scope == "user" else budget.value or stored
+                account = self._ledger.open(budget, name, starts_at_us(budget.period, now_us), user_id, now)
                 if account is not None:
                     found.append(account)
+                elif budget.action == "refuse":
+                    self._overflow(now)
         return found
 
+    def _overflow(self, now: float) -> None:
+        """A strict budget cannot be checked: this process knows too many accounts."""
+        if now >= self._full_at + _TOLD_SECONDS:
+            self._full_at = now
+            self._on_fault("budgets.accounts", OverflowError("too many accounts"))
+        if not self._is_open:
+            raise BudgetUnavailable
+
     def _stored(self, scope: str, value: str) -> str:
-        if scope == "user" and self._settings.identify != "plain":
-            return self._pseudonym(value)
-        return bounded(value) or ""
+        """The form of a value that the database may hold: no more than a stored turn says of it."""
+        is_hidden = self._settings.identify != "plain" if scope == "user" else self._may_be_personal(scope, value)
+        return self._pseudonym(value) if is_hidden else bounded(value) or ""
+
+    def _may_be_personal(self, scope: str, value: str) -> bool:
+        """Whether redaction might change a tag or a path: it is not made of plain words."""
+        if self._settings.redaction == "off" or scope not in _REDACTED:
+            return False
+        return _PLAIN.fullmatch(value) is None
 
     def reservation(self, keeper: Keeper, hold: "Hold") -> int:
         """Nano-dollars to hold for a call: as stated, as priced, as lately, or the setting's."""
@@ -250,11 +286,22 @@ def _value(scope: str, names: dict[str, str | None], turn: Turn | None) -> str |
     if stated or turn is None:
         return stated or None
     if scope == "user":
-        return turn.user_id
-    if scope in ("feature", "route"):
-        return getattr(turn, scope) or None
+        return turn.known("user_id") or None
+    if scope == "route":
+        return turn.known("route") or None
+    if scope == "feature":
+        return turn.feature or None
     prefix = f"{scope}:"
     return next((tag[len(prefix) :] for tag in turn.tags if tag.startswith(prefix)), None)
+
+
+def _limiter() -> CapacityLimiter:
+    try:
+        return _waiting.get()
+    except LookupError:
+        made = CapacityLimiter(_MAX_WAITING)
+        _waiting.set(made)
+        return made
 
 
 class Hold:
@@ -282,6 +329,8 @@ class Hold:
         self._turn: Turn | None = None
         self._mark = 0
         self._cost: int | None = None
+        self._giving_up = threading.Lock()
+        self._is_given_up = False
 
     def settle(self, cost_usd: Decimal | str | float) -> None:
         """State what the call cost, in US dollars."""
@@ -297,16 +346,22 @@ class Hold:
             raise
         except Exception as error:
             self._budgets.fault("budgets.enter", error)
+        except BaseException:
+            self._give_up()
+            raise
         return self
 
     async def __aenter__(self) -> "Hold":
         try:
             if not self._try():
-                await to_thread.run_sync(self._wait)
+                await to_thread.run_sync(self._wait_beside, abandon_on_cancel=True, limiter=_limiter())
         except (BudgetExceeded, BudgetUnavailable):
             raise
         except Exception as error:
             self._budgets.fault("budgets.enter", error)
+        except BaseException:
+            self._give_up()
+            raise
         return self
 
     def _try(self) -> bool:
@@ -345,6 +400,25 @@ class Hold:
         if self._budgets.ledger.is_low(wanted):
             self._budgets.ledger.ask_ahead(wanted)
             keeper.call()
+
+    def _give_up(self) -> None:
+        """Nobody will leave what is entered now or still to be."""
+        with self._giving_up:
+            self._is_given_up = True
+            self._drop()
+
+    def _drop(self) -> None:
+        held, self._held = self._held, []
+        self._budgets.ledger.cancel(held)
+
+    def _wait_beside(self) -> None:
+        """`_wait` in a thread; where its task was cancelled meanwhile, what it got is given back."""
+        try:
+            self._wait()
+        finally:
+            with self._giving_up:
+                if self._is_given_up:
+                    self._drop()
 
     def _wait(self) -> None:
         """Ask the database, a bounded time."""

@@ -9,7 +9,7 @@ down leaves its name and arguments behind, and at the end. Top-level spans name 
 """
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from time import perf_counter_ns, time_ns
 from typing import Any, Final, Literal
@@ -74,6 +74,7 @@ class Turn(Answer):
         "open",
         "overhead_ns",
         "path",
+        "resolve",  # finds `route` and `user_id` for `known`; None where whoever records the turn has no more to say
         "root",
         "span_count",
         "span_limit",
@@ -81,6 +82,7 @@ class Turn(Answer):
         "trace_state",
     )
     baggage: tuple[BaggageEntry, ...]
+    resolve: Callable[[str], str | None] | None
 
     def __init__(
         self,
@@ -138,6 +140,7 @@ class Turn(Answer):
         self.overhead_ns = self.ended_ns = self.span_count = self._framed_bytes = self._framed_spans = 0
         self.is_finished = self._end_is_written = self._has_start = self._is_lost = False
         self.root: RootSpan | None = None
+        self.resolve = None
         self._body: BodyText | None = None
         self.open: dict[str, Span] = {}
         self.done: list[Recorded] = []
@@ -180,6 +183,12 @@ class Turn(Answer):
                 self._late_fields[name] = value
         if self.is_finished:
             run_exclusive(self._amend)
+
+    def known(self, name: Literal["route", "user_id"]) -> str | None:
+        """A field that capture fills in late: as it is, else as it can be told now. Nothing is set by asking."""
+        value: str | None = getattr(self, name)
+        resolve = self.resolve  # once: the end of the request takes it away
+        return value if value is not None or resolve is None else resolve(name)
 
     def correct(self, **fields: Any) -> None:
         """Set header fields that capture learnt to be otherwise; after the end of a recorded turn by an AMEND.
