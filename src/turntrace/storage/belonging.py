@@ -1,7 +1,7 @@
 """What belongs to an erasure's target: which tables, which turns, which rows; and how many there are.
 
 Which tables hold something of a turn or a person is read off their columns, so that a new table cannot be forgotten:
-`turn_id` names the turn a row came from, `user_id` its subject.
+`turn_id` names the turn a row came from, `user_id` its subject. What names somebody in its text is in `storage.naming`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,7 +10,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, Select, Table, and_, func, or_, select, true, union
 
 from turntrace.records.erasure import Target
-from turntrace.storage import tables, tombstones
+from turntrace.storage import naming, tables, tombstones
 from turntrace.storage.rollups import DAY_US
 
 _t, _o, _s, _r = tables.trace.c, tables.observation.c, tables.session.c, tables.rollup.c
@@ -97,6 +97,7 @@ def count(connection: Connection, target: Target) -> dict[str, int]:
         found[short(table)] = found.get(short(table), 0) + _rows(connection, table, condition)
     found["session"] = _rows(connection, tables.session, _sessions(target))
     found["rollup"] = _rows(connection, tables.rollup, _named(target)) if target.user_ids else 0
+    found |= naming.count(connection, target.user_ids, _sessions(target))
     return {name: number for name, number in found.items() if number}
 
 
@@ -124,7 +125,8 @@ def _left_named(connection: Connection, target: Target) -> ColumnElement[bool]:
 
 def remaining(connection: Connection, target: Target, erasure_id: str) -> Mapping[str, int]:
     """What an erasure has left over, by table: nothing, if it is complete."""
-    found = count(connection, target)
+    found = {name: n for name, n in count(connection, target).items() if name not in naming.TABLES}
+    found |= naming.remaining(connection, target.user_ids)
     found["rollup"] = _rows(connection, tables.rollup, _left_named(connection, target)) if target.user_ids else 0
     mine = select(_stone.key).where(_stone.erasure_id == erasure_id, _stone.kind == tombstones.TURN)
     for table in (tables.trace, *TURN_TABLES):

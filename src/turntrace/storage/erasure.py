@@ -5,12 +5,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
-from urllib.parse import quote_plus
 
 from sqlalchemy import Connection, Table, and_, delete, func, insert, select, update
 
 from turntrace.records.erasure import Target
-from turntrace.storage import bulk, tables, tombstones
+from turntrace.storage import bulk, naming, tables, tombstones
 from turntrace.storage.belonging import TURN_TABLES, USER_TABLES, of_user, short, turn_sources
 from turntrace.storage.sessions import SessionTotals
 
@@ -23,7 +22,7 @@ _TURN_ID: Final = re.compile(r"[0-9a-f]{32}")
 
 _trace, _o, _s, _r = tables.trace.c, tables.observation.c, tables.session.c, tables.rollup.c
 _item, _run, _evaluation, _score = tables.dataset_item.c, tables.run_item.c, tables.evaluation.c, tables.score.c
-_alert, _probe, _view = tables.alert.c, tables.probe.c, tables.saved_view.c
+_alert, _probe = tables.alert.c, tables.probe.c
 
 _CONVERSATION_TABLES: Final = tuple(table for table in TURN_TABLES if {"session_id", "user_id"} <= set(table.c.keys()))
 # Columns of a trace that taking it out of the sums needs.
@@ -84,10 +83,10 @@ class Eraser:
             self._erase_by_user()
             self._settle_sessions(_s.user_id.in_(self._target.user_ids))
             self._rename("user", self._target.user_ids)
-            self._forget_views()
         for session_id, user_id in self._target.sessions:
             self._settle_sessions(and_(_s.session_id == session_id, _s.user_id == user_id))
             self._forget_sessions({session_id})
+        self.counts.update(naming.forget(self._c, self._target.user_ids, now_us=self._now_us))
         self._clean_alerts()
 
     # --- turns ---
@@ -185,13 +184,6 @@ class Eraser:
         for table in USER_TABLES:
             found = self._c.execute(delete(table).where(of_user(table, self._target)))
             self._count(table, found.rowcount)
-
-    def _forget_views(self) -> None:
-        """Saved views that filter by the person."""
-        for user_id in self._target.user_ids:
-            for text in {user_id, quote_plus(user_id)}:
-                named = _view.query.contains(f"user_id={text}", autoescape=True)
-                self._count(tables.saved_view, self._c.execute(delete(tables.saved_view).where(named)).rowcount)
 
     # --- sessions ---
 

@@ -117,6 +117,16 @@ def find_turns(connection: Connection, turn_ids: Iterable[str]) -> set[str]:
     return {row.key for row in _rows(connection, {(TURN, turn_id) for turn_id in turn_ids})}
 
 
+def find_conversations(connection: Connection, session_ids: Iterable[str]) -> set[str]:
+    """Those of these sessions that were erased."""
+    wanted = set(session_ids)
+    if not wanted or not is_any(connection):
+        return set()
+    digest_key = connection.execute(select(tables.fence.c.digest_key).where(tables.fence.c.name == FENCE)).scalar_one()
+    digests = {conversation_digest(digest_key, session_id): session_id for session_id in wanted}
+    return {digests[row.key] for row in _rows(connection, {(CONVERSATION, digest) for digest in digests})}
+
+
 def allowed_scores(connection: Connection, scores: Sequence[Score], digest_key: str) -> list[Score]:
     """The scores that no tombstone refuses. The fence must be held."""
     if not scores or not is_any(connection):

@@ -1,5 +1,6 @@
 """An erased person's rows go, all of them, and nothing of them comes back."""
 
+import json
 import os
 import threading
 from dataclasses import replace
@@ -104,6 +105,76 @@ def test_every_row_of_a_person_goes_and_those_of_others_stay(filled: Database) -
     assert receipt.counts["trace"] == 3
     assert receipt.counts["observation"] == 6
     assert receipt.counts["score"] == 3
+
+
+def define(database: Database) -> None:
+    """What names Anna, Bob or their sessions in its text only."""
+    at = {"created_at_us": s.T0, "updated_at_us": s.T0}
+    budget = {"scope": "user", "period": "day", "limit_nano": 1, "action": "observe", "is_enabled": True, **at}
+    work = {"questions": [], "reviewers": 1, "assignees": [], "daily": 9}
+    for n, user in ((1, "anna"), (2, "bob"), (3, "annabel")):
+        put(database, "spending_rule", {"id": f"b{n}", "name": f"b{n}", "value": user, **budget})
+        for key, narrowed in (("u", {"user_id": user}), ("s", {"session_id": f"s{n}"})):
+            text = json.dumps({**work, "filter": {**narrowed, "status": "error"}})
+            row = {"id": f"{key}{n}", "name": f"{key}{n}", **at}
+            put(database, "annotation_queue", {**row, "definition": text, "is_archived": False})
+            evaluator = {"kind": "check", "is_enabled": True, "version": 2, "watermark_us": s.T0, **at}
+            put(database, "evaluator", {**row, **evaluator})
+            for version in (1, 2):
+                made = {"evaluator_id": f"{key}{n}", "version": version, "created_at_us": s.T0}
+                put(database, "evaluator_version", {**made, "definition": text})
+            (query,) = (f"{name}={value}&status=ok" for name, value in narrowed.items())
+            view = {"page": "traces", "name": "mine", "query": query, "is_shared": True, "created_at_us": s.T0}
+            put(database, "saved_view", {"id": f"{key}{n}", **view})
+
+
+def texts(database: Database) -> str:
+    names = ("spending_rule", "annotation_queue", "evaluator_version", "saved_view")
+    return repr([s.rows(database, name) for name in names])
+
+
+def on(database: Database) -> tuple[set[str], set[str]]:
+    """Queues and evaluators that are not switched off."""
+    queues = {row["id"] for row in s.rows(database, "annotation_queue") if not row["is_archived"]}
+    return queues, {row["id"] for row in s.rows(database, "evaluator") if row["is_enabled"]}
+
+
+def test_what_names_a_person_in_its_text_goes_or_is_switched_off(filled: Database) -> None:
+    define(filled)
+    with filled.read() as connection:
+        rehearsed = belonging.count(connection, replace(ANNA, until_us=job.now_us()))
+    receipt = erase(filled)
+    assert receipt.is_finished
+    left = texts(filled).replace("annabel", "")
+    assert "anna" not in left
+    assert "s1" not in left.replace("'s1'", "")  # the id of a row
+    assert {row["id"] for row in s.rows(filled, "spending_rule")} == {"b2", "b3"}
+    assert {row["id"] for row in s.rows(filled, "saved_view")} == {"u2", "u3", "s2", "s3", "v2"}
+    assert on(filled) == ({"u2", "u3", "s2", "s3"}, {"u2", "u3", "s2", "s3"})
+    (queue,) = (row for row in s.rows(filled, "annotation_queue") if row["id"] == "u1")
+    assert json.loads(queue["definition"])["filter"] == {"status": "error"}
+    wanted = {"spending_rule": 1, "annotation_queue": 2, "evaluator_version": 4, "saved_view": 3}
+    assert {name: receipt.counts[name] for name in wanted} == wanted
+    assert {name: rehearsed[name] for name in wanted} == wanted
+
+
+def test_what_names_a_session_goes_with_its_last_owner(filled: Database) -> None:
+    define(filled)
+    s.write(filled, s.end(of(4, "carl", session_id="s2")))
+    assert erase(filled, Target(kind="session", sessions=(("s2", "bob"),))).is_finished
+    assert on(filled)[0] == {"u1", "u2", "u3", "s1", "s2", "s3"}  # it is Carl's, too
+    receipt = erase(filled, Target(kind="session", sessions=(("s2", "carl"),)))
+    assert receipt.is_finished
+    assert receipt.counts["annotation_queue"] == receipt.counts["saved_view"] == 1
+    assert on(filled) == ({"u1", "u2", "u3", "s1", "s3"}, {"u1", "u2", "u3", "s1", "s3"})
+
+
+def test_verification_finds_what_still_names_somebody(filled: Database) -> None:
+    receipt = erase(filled)
+    define(filled)
+    with filled.read() as connection:
+        left = belonging.remaining(connection, ANNA, str(receipt.id))
+    assert left == {"annotation_queue": 2, "evaluator_version": 4, "saved_view": 2, "spending_rule": 1}
 
 
 def test_totals_stay_and_identities_become_erased(filled: Database) -> None:
