@@ -156,14 +156,14 @@ def jobs(settings: Settings, keys: KeyRing) -> tuple[Job, ...]:
     price = partial(repricing.run, open_pricer=Prices(settings))
     text = "Price history anew, where somebody asked for it."
     found = (*jobs_of(settings, keys), Job("reprice", 10, price, text, repricing.is_asked))
-    if settings.report_every == "none" or settings.report_to is None:
+    addresses = settings.report_addresses()
+    if not addresses:
         return found
-    addresses = [address.strip() for address in settings.report_to.reveal().split(",") if address.strip()]
     send = partial(
         report.send_due,
         every=settings.report_every,
         open_pricer=Prices(settings),
-        deliver=Delivery(addresses),
+        deliver=Delivery(addresses, settings.may_call),
         now_us=now_us,
         panel_url=settings.panel_url,
     )

@@ -262,8 +262,8 @@ class Settings:
     )
     outgoing_hosts: tuple[str, ...] = _setting(
         (),
-        "The only hosts that Turntrace itself may call (judges, `export_to`): names, `*.example.com`; none: any that "
-        "is configured.",
+        "The only hosts that Turntrace itself may call (judges, `export_to`, webhooks of `report_to`): names, "
+        "`*.example.com`; none: any that is configured.",
     )
     judge_allowed_hosts: tuple[str, ...] = _setting((), "Private hosts or networks that evaluators may call.")
     evaluator_functions: tuple[str, ...] = _setting(
@@ -358,6 +358,12 @@ class Settings:
             if not self.may_call(urlsplit(item.url).hostname or ""):
                 raise _fail("export_to", f"{item.host} is not among outgoing_hosts")
         return found
+
+    def report_addresses(self) -> tuple[str, ...]:
+        """Where reports go; none where none are sent. They may hold secrets."""
+        if self.report_every == "none" or self.report_to is None:
+            return ()
+        return tuple(address.strip() for address in self.report_to.reveal().split(",") if address.strip())
 
     def may_call(self, host: str) -> bool:
         """Whether Turntrace itself may call this host."""

@@ -62,17 +62,17 @@ async def authenticated(request: Request, keys: KeyCheck, recent: RecentKeys) ->
     return Principal(key_id=key.id, name=key.name, scopes=frozenset(key.scopes))
 
 
-def require(principal: Principal, scopes: Sequence[str]) -> None:
-    """Nothing, if the principal has any of these scopes.
+def require(principal: Principal, scopes: Sequence[str], besides: Sequence[str] = ()) -> None:
+    """Nothing, if the principal has any of these scopes, and all of those besides.
 
     Raises:
         Problem: 403.
     """
-    if scopes and not principal.may(*scopes):
-        wanted = " or ".join(f"`{scope}`" for scope in scopes)
-        raise Problem(
-            403, "scope", "The key may not do this", f"It needs the scope {wanted}.", required_scopes=list(scopes)
-        )
+    if (not scopes or principal.may(*scopes)) and all(principal.may(scope) for scope in besides):
+        return
+    wanted = " and ".join([" or ".join(f"`{scope}`" for scope in scopes), *(f"`{scope}`" for scope in besides)])
+    needed = [*scopes, *besides]
+    raise Problem(403, "scope", "The key may not do this", f"It needs the scope {wanted}.", required_scopes=needed)
 
 
 def _bearer(request: Request) -> str | None:

@@ -92,7 +92,7 @@ class Application:
         if endpoint is None:
             raise _unroutable(request, allowed)
         if principal is not None:
-            require(principal, endpoint.scopes)
+            require(principal, endpoint.scopes, endpoint.besides)
             if self._trail.is_due(principal, endpoint):
                 await to_thread.run_sync(self._trail.write, principal, endpoint, limiter=limiter())
         values = parse(request.query_params, endpoint.parameters)

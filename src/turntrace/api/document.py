@@ -55,7 +55,8 @@ def document(endpoints: Sequence[Endpoint], *, server: str) -> Mapping[str, Any]
 
 
 def _operation(endpoint: Endpoint) -> dict[str, Any]:
-    scopes = f"Scope: {' or '.join(endpoint.scopes)}." if endpoint.scopes else "Needs no key."
+    wanted = " and ".join([" or ".join(endpoint.scopes), *endpoint.besides])
+    scopes = f"Scope: {wanted}." if endpoint.scopes else "Needs no key."
     operation: dict[str, Any] = {
         "operationId": endpoint.name,
         "summary": endpoint.summary,

@@ -95,8 +95,8 @@ class Answer:
 class Endpoint:
     """One call of the API.
 
-    `path` is in Starlette's form; `scopes`: a key needs any one of them (none: open to everybody); `answers` maps
-    status to (description, schema).
+    `path` is in Starlette's form; `scopes`: a key needs any one of them (none: open to everybody), and `besides` all of
+    these; `answers` maps status to (description, schema).
     """
 
     method: str
@@ -106,6 +106,7 @@ class Endpoint:
     handle: Callable[[Call], Awaitable[Answer]]
     answers: Mapping[int, tuple[str, Schema]]
     scopes: tuple[str, ...] = ("read",)
+    besides: tuple[str, ...] = ()
     parameters: tuple[Parameter, ...] = ()
     path_parameters: Mapping[str, str] = field(default_factory=dict)
     body: Schema | None = None

@@ -139,7 +139,7 @@ def page_of(item: Schema) -> Schema:
 
 
 def endpoint(method: str, path: str, name: str, summary: str, handle: Any, **more: Any) -> Endpoint:
-    """One call on evaluators; writing needs the scope `write`."""
+    """One call on evaluators; writing needs the scope `write`, and what is evaluated by whom `read` besides."""
     if "{evaluator_id}" in path:
         more["path_parameters"] = {"evaluator_id": "`id` of the evaluator"}
     if method != "GET":

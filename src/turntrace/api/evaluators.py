@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
+from turntrace.api.access import require
 from turntrace.api.answer import money
 from turntrace.api.answer import time as instant
 from turntrace.api.endpoint import Answer, Call, Endpoint
@@ -75,15 +76,28 @@ _SHAPE: Final = record(
     additionalProperties=True,
     description="With the members of the definition",
 )
+_SAMPLE: Final = record(
+    {
+        "turn_id": nullable(text()),
+        "session_id": nullable(text()),
+        "question": nullable(text("null for keys without the scope `read`")),
+        "answer": nullable(text("null for keys without the scope `read`")),
+        "value": anything("null where there is none"),
+        "reason": nullable(text("null for keys without the scope `read`")),
+        "error": nullable(text("a short word")),
+    }
+)
 _PREVIEW: Final = record(
     {
         "days": integer(),
         "matched": integer("of the last days, before sampling"),
         "is_capped": boolean(),
         "estimated_cost": nullable(amount()),
-        "samples": listing(anything()),
+        "samples": listing(_SAMPLE),
     }
 )
+# What an evaluator is given of turns, and says of them, is what its author reads of them.
+_READS: Final = ("read",)
 
 
 def shape_of(evaluator: Evaluator) -> dict[str, Any]:
@@ -192,6 +206,8 @@ async def _delete(call: Call) -> Answer:
 
 async def _preview(call: Call) -> Answer:
     definition, api_key = await _read(call, {"name": "preview", **await call.body()})
+    if definition.check is None and call.principal is not None:
+        require(call.principal, ("write",), _READS)  # whoever names a judge or a function is sent the texts
     found = await call.run(
         workbench.preview, call.context.database, _bench(call), definition, api_key=api_key, now_us=_now_us()
     )
@@ -201,20 +217,24 @@ async def _preview(call: Call) -> Answer:
             "matched": found.matched,
             "is_capped": found.is_capped,
             "estimated_cost": money(found.estimated_cost_nano),
-            "samples": [_shape_of_sample(sample) for sample in found.samples],
+            "samples": [_shape_of_sample(sample, may_read=_may_read(call)) for sample in found.samples],
         }
     )
 
 
-def _shape_of_sample(sample: workbench.Sample) -> dict[str, Any]:
+def _may_read(call: Call) -> bool:
+    return call.principal is not None and call.principal.may(*_READS)
+
+
+def _shape_of_sample(sample: workbench.Sample, *, may_read: bool) -> dict[str, Any]:
     verdict = sample.outcome.verdict
     return {
         "turn_id": sample.candidate.turn_id,
         "session_id": sample.candidate.session_id,
-        "question": sample.question[:2000],
-        "answer": sample.answer[:2000],
+        "question": sample.question[:2000] if may_read else None,
+        "answer": sample.answer[:2000] if may_read else None,
         "value": verdict.value if verdict else None,
-        "reason": verdict.reason if verdict else None,
+        "reason": verdict.reason if verdict and may_read else None,
         "error": sample.outcome.error,
     }
 
@@ -228,6 +248,7 @@ ENDPOINTS: Final[Sequence[Endpoint]] = (
         "createEvaluator",
         "Add an evaluator: it sees what is stored from now on",
         _create,
+        besides=_READS,
         body=BODY,
         answers={201: ("stored", _SHAPE)},
     ),
@@ -235,14 +256,18 @@ ENDPOINTS: Final[Sequence[Endpoint]] = (
         "POST",
         "/evaluators/preview",
         "previewEvaluator",
-        "Try a definition on the latest turns that it matches; nothing is stored",
+        "Try a definition on the latest turns that it matches; nothing is stored. Judges, functions: also `read`",
         _preview,
         body=BODY,
         answers={200: ("what it said", _PREVIEW)},
     ),
     endpoint("GET", ONE, "getEvaluator", "One evaluator", _get, answers=_ANSWER),
-    endpoint("PUT", ONE, "replaceEvaluator", "A new version, whole", _replace, body=BODY, answers=_ANSWER),
-    endpoint("PATCH", ONE, "changeEvaluator", "These members anew", _change, body=BODY, answers=_ANSWER),
+    endpoint(
+        "PUT", ONE, "replaceEvaluator", "A new version, whole", _replace, besides=_READS, body=BODY, answers=_ANSWER
+    ),
+    endpoint(
+        "PATCH", ONE, "changeEvaluator", "These members anew", _change, besides=_READS, body=BODY, answers=_ANSWER
+    ),
     endpoint(
         "DELETE",
         ONE,

@@ -101,6 +101,31 @@ def _check_url(url: str, options: Options) -> None:
         raise options.refuse("base_url", "expected an address such as https://api.openai.com/v1, without credentials")
 
 
+def kept_key(sealed: str | None, known: Mapping[str, Any], definition: Mapping[str, Any]) -> str | None:
+    """The credentials of a stored definition, for the one that takes its place; None where that asks nobody by HTTP.
+
+    Raises:
+        InvalidInput: another provider, scheme, host or port is asked: a key is given to nobody it was not meant for.
+    """
+    there = _endpoint(definition)
+    if sealed is None or there is None:
+        return None
+    if there != _endpoint(known):
+        what = "the stored key belongs to another address or provider: give the key for this one"
+        raise InvalidInput(f"$.judge.api_key: {what}", field="$.judge.api_key")
+    return sealed
+
+
+def _endpoint(definition: Mapping[str, Any]) -> tuple[str, str, str, int] | None:
+    """Provider, scheme, host and port that a definition's judge is asked at."""
+    spec = definition.get("judge") or {}
+    if not spec.get("base_url"):
+        return None
+    parts = urlsplit(spec["base_url"])
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return spec.get("provider") or PROVIDERS[0], parts.scheme, (parts.hostname or "").rstrip("."), port
+
+
 def instructions(shape: ScoreShape) -> str:
     """What a judge is told in every form of asking."""
     return (

@@ -1,12 +1,14 @@
 """Delivers reports: webhooks by a plain HTTP POST, everything else (mail, chat) by apprise, where it is installed."""
 
+import http.client
 import json
 import logging
 import tempfile
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+from urllib.parse import urlsplit
 
 from turntrace.errors import IntegrationMissing, TurntraceError
 from turntrace.jobs.report import Report
@@ -23,9 +25,11 @@ class Delivery:
     Args:
         addresses: `https://…` webhooks, which are sent JSON with `title`, `html` and `csv`; or apprise URLs such as
             `mailto://user:password@example.com`.
+        may_call: whether the host of a webhook may be called at all.
     """
 
-    def __init__(self, addresses: Sequence[str]) -> None:
+    def __init__(self, addresses: Sequence[str], may_call: Callable[[str], bool] = lambda host: True) -> None:
+        self._may_call = may_call
         self._web = tuple(address for address in addresses if address.startswith(_WEB))
         self._other = tuple(address for address in addresses if not address.startswith(_WEB))
 
@@ -36,11 +40,25 @@ class Delivery:
             IntegrationMissing: an address needs apprise.
             TurntraceError: one could not be reached; no address stands in the message.
         """
-        failed = sum(not _post(address, report) for address in self._web)
+        failed = sum(not self._post(address, report) for address in self._web)
         if self._other:
             failed += not _notify(self._other, report)
         if failed:
             raise TurntraceError(f"{failed} addresses of the report could not be reached")
+
+    def _post(self, address: str, report: Report) -> bool:
+        try:
+            if self._may_call(urlsplit(address).hostname or ""):
+                return _post(address, report)
+            log.warning("the report could not be delivered: a host of report_to is not among outgoing_hosts")
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            log.warning("the report could not be delivered: %s", type(error).__name__)
+        return False
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
+        """Nowhere: what was checked is the address of the settings."""
 
 
 def _post(address: str, report: Report) -> bool:
@@ -48,12 +66,9 @@ def _post(address: str, report: Report) -> bool:
     request = urllib.request.Request(  # noqa: S310 (only http and https come here)
         address, data=body, headers={"Content-Type": "application/json", "User-Agent": "turntrace"}, method="POST"
     )
-    try:
-        with urllib.request.urlopen(request, timeout=SECONDS) as answer:  # noqa: S310
-            return bool(200 <= answer.status < 300)
-    except (OSError, ValueError) as error:
-        log.warning("the report could not be delivered: %s", type(error).__name__)
-        return False
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect)
+    with opener.open(request, timeout=SECONDS) as answer:
+        return bool(200 <= answer.status < 300)
 
 
 def _notify(addresses: Sequence[str], report: Report) -> bool:

@@ -11,9 +11,10 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from turntrace.errors import EvaluationFailed, InvalidInput
+from turntrace.integrations.public_address import inner, is_public
+from turntrace.tracing.trust import Address
 
 _PORTS: Final = {"http": 80, "https": 443}
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class JudgeAddresses:
@@ -72,8 +73,8 @@ class JudgeAddresses:
         raise EvaluationFailed("address_not_allowed", is_final=True)
 
     def _may(self, host: str, address: Address) -> bool:
-        plain: Address = address.ipv4_mapped or address if isinstance(address, ipaddress.IPv6Address) else address
-        if plain.is_global and not plain.is_multicast:
+        plain = inner(address)
+        if is_public(plain):
             return True
         return host.lower().rstrip(".") in self._names or any(
             plain.version == network.version and plain in network for network in self._networks

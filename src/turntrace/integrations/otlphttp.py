@@ -7,7 +7,6 @@ between the check and the call. Redirects are not followed, proxies of the envir
 import contextlib
 import gzip
 import http.client
-import ipaddress
 import socket
 import ssl
 import threading
@@ -16,8 +15,9 @@ from email.utils import parsedate_to_datetime
 from typing import Final
 from urllib.parse import urlsplit
 
+from turntrace.integrations.public_address import inner, is_public
 from turntrace.records.destination import Answer, Destination, Verdict
-from turntrace.tracing.trust import Address, HostRules, parse_address
+from turntrace.tracing.trust import HostRules, parse_address
 from turntrace.version import __version__
 
 TIMEOUT_SECONDS: Final = 10.0
@@ -25,7 +25,6 @@ MOST_ANSWER_BYTES: Final = 64 << 10
 # What it says it may say differently in a while: the specification's four, and faults in the set-up that people mend
 # (a key, a path, a redirect), for which no turn should be lost.
 _AGAIN: Final = frozenset({301, 302, 303, 307, 308, 401, 403, 404, 405, 407, 408, 415, 425, 429, 500, 502, 503, 504})
-_NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
 Resolve = Callable[[str, int], Iterable[str]]
 
 
@@ -59,21 +58,9 @@ class Guard:
         raise HostNotAllowed("address not allowed")
 
     def _is_allowed(self, text: str) -> bool:
-        address = _inner(parse_address(text))
-        return address is not None and (_is_public(address) or self._allows(str(address)))
-
-
-def _inner(address: Address | None) -> Address | None:
-    """The IPv4 address that an IPv6 one stands for."""
-    if isinstance(address, ipaddress.IPv6Address):
-        if address in _NAT64:
-            return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-        return address.sixtofour or address
-    return address
-
-
-def _is_public(address: Address) -> bool:
-    return address.is_global and not address.is_multicast and not address.is_reserved
+        found = parse_address(text)
+        address = None if found is None else inner(found)
+        return address is not None and (is_public(address) or self._allows(str(address)))
 
 
 class OtlpSender:

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, update
 
 from turntrace.errors import NotFound
 from turntrace.evaluation.definition import Definition
+from turntrace.evaluation.judge import kept_key
 from turntrace.jobs.judging import Means, Task, document_of, judge
 from turntrace.jobs.planning import definition_of, rule_of, sampled
 from turntrace.records.evaluator import Candidate, Claim, Evaluator, Outcome
@@ -68,11 +69,16 @@ def preview(
 
     Args:
         api_key: of the judge; None: the stored one of `known`.
+
+    Raises:
+        InvalidInput: no key is given, and the stored one belongs to another address or provider.
     """
     if definition.judge is not None:  # somebody waits for the page
         most = min(definition.judge.timeout_seconds, PREVIEW_SECONDS)
         definition = replace(definition, judge=replace(definition.judge, timeout_seconds=most))
     evaluator = known or _unsaved(definition)
+    if api_key is None:
+        evaluator = replace(evaluator, sealed=kept_key(evaluator.sealed, evaluator.definition, definition.source))
     rule = rule_of(evaluator.id, evaluator.version, definition)
     from_us = now_us - PREVIEW_DAYS * DAY_US
     with database.read() as connection:

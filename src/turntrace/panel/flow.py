@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from turntrace.errors import SettingsError
 from turntrace.settings import Settings
@@ -111,4 +112,29 @@ def _outside(settings: Settings) -> list[Hop]:
             is_outside=True,
         )
     )
-    return found
+    return [*found, *(_report(settings, address) for address in settings.report_addresses())]
+
+
+def _report(settings: Settings, address: str) -> Hop:
+    """Of a webhook the host is shown, of other addresses the kind: the rest may be secret."""
+    kind = urlsplit(address).scheme if "://" in address else "unknown"
+    is_web = kind in ("http", "https")
+    target = f"Webhook, {_host_of(address) or 'without a host'}" if is_web else f"{kind}, by apprise"
+    is_refused = is_web and not settings.may_call(_host_of(address))
+    return Hop(
+        source="Worker",
+        target=f"Report, every {settings.report_every}: {target}",
+        what="sums of costs by feature, model, user and route; no texts",
+        protection="never sent: not among outgoing_hosts" if is_refused else _WAYS.get(kind, "as its service does"),
+        is_outside=True,
+    )
+
+
+_WAYS = {"http": "not encrypted on the way", "https": "https"}
+
+
+def _host_of(address: str) -> str:
+    try:
+        return urlsplit(address).hostname or ""
+    except ValueError:
+        return ""

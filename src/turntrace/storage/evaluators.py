@@ -7,6 +7,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, delete, func, select, update
 
 from turntrace.errors import InvalidInput, NotFound
+from turntrace.evaluation.judge import kept_key
 from turntrace.records.evaluator import Evaluator
 from turntrace.storage import bulk, tables
 from turntrace.storage.narrow import json_object
@@ -68,17 +69,18 @@ def revise(
     """Store a new version; the same definition again leaves the version as it is.
 
     Args:
-        sealed: credentials; None keeps those of the version before.
+        sealed: credentials; None keeps those of the version before, for the same provider and address only.
 
     Raises:
-        NotFound: no such evaluator. InvalidInput: the name is taken.
+        NotFound: no such evaluator. InvalidInput: the name is taken, or credentials are missing for a changed address.
     """
     known = queries.get(connection, evaluator_id)
     _refuse_taken_name(connection, definition["name"], evaluator_id)
     version = known.version
     if dict(definition) != dict(known.definition) or sealed is not None:
         version += 1
-        _add_version(connection, evaluator_id, version, definition, sealed or known.sealed, author, now_us)
+        sealed = sealed or kept_key(known.sealed, known.definition, definition)
+        _add_version(connection, evaluator_id, version, definition, sealed, author, now_us)
     values = {
         "name": definition["name"],
         "kind": definition["kind"],

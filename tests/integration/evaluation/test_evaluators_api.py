@@ -78,6 +78,43 @@ async def test_an_evaluator_lives_through_versions(client: httpx.AsyncClient, sm
 
 
 @pytest.mark.parametrize(
+    ("judge", "is_kept"),
+    [
+        ({"base_url": "http://10.1.2.3:9/v2"}, True),
+        ({"base_url": "http://10.1.2.4:9/v1"}, False),
+        ({"base_url": "http://10.1.2.3:10/v1"}, False),
+        ({"base_url": "https://10.1.2.3:9/v1"}, False),
+        ({"base_url": "http://10.1.2.3:9/v1", "provider": "anthropic"}, False),
+    ],
+)
+async def test_a_stored_key_does_not_follow_a_changed_address(
+    client: httpx.AsyncClient, small: Database, judge: dict[str, Any], is_kept: bool
+) -> None:
+    evaluator_id = (await client.post("/evaluators", json=JUDGE)).json()["id"]
+    path, moved = f"/evaluators/{evaluator_id}", {"model": "small", **judge}
+    answers = [
+        await client.patch(path, json={"judge": moved}),
+        await client.put(path, json={**JUDGE, "judge": {**moved, "model": "other"}}),
+    ]
+    assert [answer.status_code for answer in answers] == ([200, 200] if is_kept else [400, 400])
+    with small.read() as c:
+        assert queries.get(c, evaluator_id).version == (3 if is_kept else 1)
+    if not is_kept:
+        assert "$.judge.api_key" in answers[0].text
+    changed = await client.patch(path, json={"judge": {**moved, "api_key": "sk-new"}})
+    assert changed.status_code == 200, changed.text
+    with small.read() as c:
+        assert unseal(KEYS, queries.get(c, evaluator_id).sealed or "") == "sk-new"
+
+
+async def test_a_stored_key_is_not_kept_by_what_asks_nobody(client: httpx.AsyncClient) -> None:
+    path = f"/evaluators/{(await client.post('/evaluators', json=JUDGE)).json()['id']}"
+    assert (await client.put(path, json=dict(CHECK))).json()["has_api_key"] is False
+    elsewhere = {**JUDGE, "judge": {"base_url": "http://10.9.9.9/v1", "model": "m"}}
+    assert (await client.put(path, json=elsewhere)).json()["has_api_key"] is False
+
+
+@pytest.mark.parametrize(
     ("change", "place"),
     [
         ({"prompt": "Did it {{help}}?"}, "$.prompt"),
@@ -122,6 +159,34 @@ async def test_a_preview_runs_on_past_turns_and_stores_nothing(client: httpx.Asy
     assert (found["matched"], len(found["samples"])) == (7, 5)
     assert {sample["value"] for sample in found["samples"]} == {True}
     assert (await client.get("/scores")).json()["data"] == []
+
+
+async def test_a_key_that_may_not_read_sees_no_texts(client: httpx.AsyncClient, small: Database) -> None:
+    blind, now_us = make_key(small, "write"), time.time_ns() // 1000
+    put(small, replace(*some(1), started_at_us=now_us - 5_000_000), at_us=now_us)
+    check = {**CHECK, "check": {"name": "regex", "pattern": "."}}
+    (seen,) = (await client.post("/evaluators/preview", json=check)).json()["samples"]
+    assert seen["question"]
+    assert seen["answer"]
+    tried = await client.post("/evaluators/preview", json=check, headers=blind)
+    assert tried.status_code == 200, tried.text
+    (sample,) = tried.json()["samples"]
+    assert [sample[name] for name in ("question", "answer", "reason")] == [None, None, None]
+    assert sample["turn_id"] == seen["turn_id"]
+    judged = await client.post("/evaluators/preview", json=JUDGE, headers=blind)
+    assert (judged.status_code, judged.json()["required_scopes"]) == (403, ["write", "read"])
+
+
+async def test_evaluators_are_written_by_those_who_may_read(client: httpx.AsyncClient, small: Database) -> None:
+    reader, writer, admin = (make_key(small, scope) for scope in ("read", "write", "admin"))
+    path = f"/evaluators/{(await client.post('/evaluators', json=dict(CHECK))).json()['id']}"
+    for key in (reader, writer):
+        for method, where in (("POST", "/evaluators"), ("PUT", path), ("PATCH", path)):
+            refused = await client.request(method, where, json=dict(CHECK), headers=key)
+            assert (refused.status_code, refused.json()["required_scopes"]) == (403, ["write", "read"])
+    assert (await client.patch(path, json={"enabled": False}, headers=admin)).status_code == 200
+    described = (await client.get("/openapi.json")).json()["paths"]["/evaluators"]["post"]["description"]
+    assert described == "Scope: write and read."
 
 
 async def test_history_is_estimated_before_it_is_asked_for(client: httpx.AsyncClient, small: Database) -> None:

@@ -87,6 +87,16 @@ def test_private_addresses_are_not_asked_unless_they_are_named(host: str) -> Non
     JudgeAddresses((named,)).check(f"http://{host}:8080/v1")
 
 
+@pytest.mark.parametrize(
+    "host", ["[64:ff9b::7f00:1]", "[64:ff9b::a00:8]", "[2002:7f00:1::]", "[fec0::1]", "[::7f00:1]"]
+)
+def test_no_form_of_address_hides_a_private_one(host: str) -> None:
+    with pytest.raises(InvalidInput):
+        JudgeAddresses(()).check(f"http://{host}:8080/v1")
+    with pytest.raises(EvaluationFailed, match="address_not_allowed"):
+        JudgeAddresses(()).address(f"http://{host}:8080/v1")
+
+
 def test_anthropic_is_asked_in_its_own_form() -> None:
     found = judge.request(spec("https://api.anthropic.com/v1", provider="anthropic"), "?", SHAPE, "json_schema")
     assert (found.path, found.body["tool_choice"]["name"]) == ("/messages", "give_verdict")

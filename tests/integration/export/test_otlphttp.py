@@ -164,7 +164,7 @@ def test_a_stop_ends_the_request_that_is_under_way(site: Site, sender: OtlpSende
     [
         *("127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0"),
         *("::1", "fe80::1", "fd00::1", "::ffff:127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::", "224.0.0.1"),
-        *("255.255.255.255", "192.0.2.1", "::"),
+        *("255.255.255.255", "192.0.2.1", "::", "fec0::1"),
     ],
 )
 def test_private_addresses_are_called_only_where_they_are_named(address: str) -> None:

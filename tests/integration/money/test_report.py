@@ -4,10 +4,11 @@ import http.server
 import json
 import re
 import threading
+import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -86,10 +87,15 @@ def test_an_empty_period_has_a_report_too(database: Database) -> None:
 class _Inbox(http.server.BaseHTTPRequestHandler):
     received: list[bytes]
     status = 200
+    location = ""
 
     def do_POST(self) -> None:
         self.received.append(self.rfile.read(int(self.headers["Content-Length"])))
+        if not self.status:
+            self.wfile.write(b"no HTTP at all\r\n\r\n")
+            return
         self.send_response(self.status)
+        self.send_header("Location", self.location)
         self.send_header("Content-Length", "0")
         self.end_headers()
 
@@ -135,10 +141,72 @@ def test_a_report_is_sent_once_and_again_where_it_did_not_arrive(
     assert "report" not in {job.name for job in assembly.jobs(Settings(), KeyRing([b"k" * 32], is_explicit=True))}
 
 
+MADE = Report(title="Spending", html="<p>$1</p>", csv="feature,cost_usd\n")
+
+
+def test_only_hosts_that_may_be_called_get_reports(inbox: tuple[str, type[_Inbox]]) -> None:
+    address, handler = inbox
+    elsewhere = f"http://localhost:{address.partition(':')[2]}/"
+    may_call = Settings(outgoing_hosts=("127.0.0.1",)).may_call
+    with pytest.raises(TurntraceError, match=r"^1 addresses"):
+        Delivery([elsewhere, f"http://{address}/"], may_call)(MADE)
+    assert len(handler.received) == 1
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_reports_follow_no_redirects(inbox: tuple[str, type[_Inbox]], status: int) -> None:
+    class Other(_Inbox):
+        received: ClassVar[list[bytes]] = []
+
+        def do_GET(self) -> None:
+            self.received.append(b"asked")
+            self.do_POST()
+
+    address, handler = inbox
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Other) as server:
+        thread = threading.Thread(target=server.serve_forever, args=[0.02])
+        thread.start()
+        handler.status, handler.location = status, f"http://127.0.0.1:{server.server_port}/"
+        try:
+            with pytest.raises(TurntraceError, match=r"^1 addresses"):
+                Delivery([f"http://{address}/"])(MADE)
+        finally:
+            server.shutdown()
+            thread.join()
+    assert (len(handler.received), Other.received) == (1, [])
+
+
+def test_reports_take_no_proxy_of_the_environment(
+    inbox: tuple[str, type[_Inbox]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, handler = inbox
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9/")
+    monkeypatch.setattr(urllib.request, "_opener", None)  # urllib looks at the environment once
+    Delivery([f"http://{address}/"])(MADE)
+    assert len(handler.received) == 1
+
+
+def test_one_that_speaks_no_http_keeps_the_report_from_nobody(inbox: tuple[str, type[_Inbox]]) -> None:
+    address, handler = inbox
+    odd = type("Odd", (_Inbox,), {"received": [], "status": 0})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), odd) as server:
+        thread = threading.Thread(target=server.serve_forever, args=[0.02])
+        thread.start()
+        try:
+            with pytest.raises(TurntraceError, match=r"^1 addresses"):
+                Delivery([f"http://127.0.0.1:{server.server_port}/", f"http://{address}/"])(MADE)
+        finally:
+            server.shutdown()
+            thread.join()
+    assert (len(odd.received), len(handler.received)) == (1, 1)
+
+
 @pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")  # what apprise imports
 def test_other_addresses_go_through_apprise(inbox: tuple[str, type[_Inbox]], monkeypatch: pytest.MonkeyPatch) -> None:
     address, handler = inbox
-    made = Report(title="Spending", html="<p>$1</p>", csv="feature,cost_usd\n")
+    made = MADE
     Delivery([f"json://{address}/"])(made)
     sent = json.loads(handler.received[-1])
     assert (sent["title"], sent["attachments"][0]["filename"]) == ("Spending", "spending.csv")

@@ -143,6 +143,21 @@ def test_the_page_tells_where_data_flows(database: Database) -> None:
         assert word in page
 
 
+def test_the_page_names_where_reports_go_but_no_secrets(database: Database) -> None:
+    to = "https://hooks.example/T0/sesame,http://other.example/sesame,mailto://ann:sesame@mail.example"
+    context = _context(database, None, report_every="week", report_to=to, outgoing_hosts=("hooks.example",))
+    page = _visitor(context).get("/privacy").text
+    for word in (
+        "Report, every week: Webhook, hooks.example",
+        "Webhook, other.example",
+        "never sent",
+        "mailto, by apprise",
+    ):
+        assert word in page
+    assert "sesame" not in page
+    assert "Report, every" not in _visitor(_context(database, None, report_to=to)).get("/privacy").text
+
+
 def test_no_host_is_called_that_is_not_allowed() -> None:
     lake = '[{"name": "lake", "url": "https://otel.example:4318/v1/traces"}]'
     assert Settings(export_to=lake, outgoing_hosts=("otel.example",)).destinations()

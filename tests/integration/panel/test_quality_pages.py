@@ -48,6 +48,29 @@ def test_everybody_sees_the_scores_and_only_readers_why(anyone: Visitor) -> None
     assert "agreement unknown (0 of 20 labels)" in page
 
 
+def test_a_judges_key_is_asked_for_anew_where_its_address_changes(operator: Visitor, filled: Database) -> None:
+    judge = {
+        "kind": "judge",
+        "name": "helpful",
+        "data_type": "boolean",
+        "prompt": "Is it? {{answer}}",
+        "is_enabled": "1",
+    }
+    here, there = {"base_url": "https://1.1.1.1/v1", "model": "m"}, {"base_url": "https://8.8.8.8/v1", "model": "m"}
+    assert operator.post("/evaluators/save", **judge, **here, api_key="sk-1").status_code == 303
+    with filled.read() as c:
+        (made,) = queries.list_evaluators(c)
+    for call in ("preview", "save"):
+        refused = operator.post(f"/evaluators/{call}", **judge, **there, id=made.id)
+        assert refused.status_code == 400
+        assert "give the key for this one" in refused.text
+    assert operator.post("/evaluators/save", **judge, **here, id=made.id, sample_rate="0.5").status_code == 303
+    with filled.read() as c:
+        (changed,) = queries.list_evaluators(c)
+    assert (changed.version, changed.sealed) == (2, made.sealed)
+    assert operator.post(f"/evaluators/{made.id}/delete").status_code == 303
+
+
 def test_an_evaluator_is_tried_saved_switched_and_deleted(operator: Visitor, filled: Database) -> None:
     tried = operator.post("/evaluators/preview", **FORM)
     assert tried.status_code == 200
