@@ -13,6 +13,8 @@ from sqlalchemy import URL, create_engine, inspect, make_url, text
 from turntrace.storage import migrate, tables
 from turntrace.storage.database import Database
 
+os.environ.setdefault("REGEX_TIMEOUT_SECONDS", "1")  # Presidio reads it once, whoever imports it first
+
 DIALECTS = ("sqlite", "postgresql", "mariadb")
 _PORTS = {"postgresql": 5432, "mariadb": 3306}
 _VARIABLES = {"postgresql": "TURNTRACE_TEST_POSTGRES_URL", "mariadb": "TURNTRACE_TEST_MARIADB_URL"}

@@ -127,6 +127,8 @@ class Turntrace:
             self._budgets.close()
         if self._privacy is not None:
             self._privacy.close()
+        if self._web is not None:
+            self._web.close()
         return self.recorder.stop(self.settings.shutdown_seconds)
 
     # --- recording --------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from turntrace.api.context import ApiContext
 from turntrace.api.otlp import Receiver, ReceiverContext
 from turntrace.errors import TurntraceError
 from turntrace.evaluating import workbench
-from turntrace.integrations.presidio import build_analyzer
+from turntrace.integrations.presidio import PresidioAnalyzer, build_analyzer
 from turntrace.integrations.pricefile import Prices
 from turntrace.keyring import KeyRing
 from turntrace.panel.context import PanelContext
@@ -64,6 +64,7 @@ class Web:
         self.settings, self.recorder = settings, recorder
         recorder.start()
         self.database = open_database(settings, engine)
+        self._analyzer: PresidioAnalyzer | None = None
         self._redactor: TraceRedactor | None = None
         self._redactor_lock = threading.Lock()
         # The panel says what is wrong on every page; a host's database is never migrated by ourselves.
@@ -166,8 +167,16 @@ class Web:
         with self._redactor_lock:
             if self._redactor is None:
                 key = (self.recorder.keys or KeyRing.from_settings(self.settings, None)).derive(TAG_PURPOSE)
-                self._redactor = TraceRedactor.of(self.settings, build_analyzer(self.settings), key=key)
+                self._analyzer = build_analyzer(self.settings)
+                self._redactor = TraceRedactor.of(self.settings, self._analyzer, key=key)
             return redacted_text(self._redactor, text, scope="comment")
+
+    def close(self) -> None:
+        """End the process that redacts what people write; the next text starts another."""
+        with self._redactor_lock:
+            analyzer, self._analyzer, self._redactor = self._analyzer, None, None
+        if analyzer is not None:
+            analyzer.close()
 
 
 def _spool(root: Path, max_bytes: int) -> dict[str, Any]:

@@ -1,3 +1,4 @@
+import os
 import re
 from collections.abc import Iterator
 
@@ -112,8 +113,8 @@ def test_open_sheets_and_forms_are_sound(watcher: Watcher) -> None:
         summary.click()
         assert watcher.overflow == 0
         assert not Axe().run(page).response["violations"]
-    page.keyboard.press("Escape")
-    expect(page.locator("details.pop[open]")).to_have_count(0)
+        page.keyboard.press("Escape")  # an open sheet may lie over the next button
+        expect(page.locator("details.pop[open]")).to_have_count(0)
     assert not watcher.complaints
 
 
@@ -125,11 +126,14 @@ def test_login_and_empty_pages_are_sound(browser: Browser, empty_panel: str, wid
     _look(watcher, "login", "/login")
     watcher.log_in()
     for name, path in PAGES.items():
-        _look(watcher, f"empty-{name}" if name != "not-found" else name, path)
+        is_there = name not in ("not-found", "user", "together")  # nothing is known here
+        _look(watcher, f"empty-{name}" if is_there else "not-found", path)
     watcher.close()
 
 
-@pytest.mark.parametrize("width", [360, 768, 1024, 1920, 3840])
+@pytest.mark.parametrize(
+    "width", [360, 768, 1024, 1920, 3840] if os.environ.get("TURNTRACE_TEST_LONG") else [360, 3840]
+)
 def test_no_size_overflows(browser: Browser, panel: str, width: int) -> None:
     watcher = Watcher(browser, panel, width=width).log_in()
     trace = _first(watcher, "/traces?status=error", "a.turn-link")

@@ -57,6 +57,7 @@ def test_thirty_turns_are_reviewed_with_the_keyboard_alone(desk: Watcher) -> Non
     page.keyboard.press("Enter")
     for number in range(30):
         expect(page.get_by_text(f"{number} of 30 reviewed")).to_be_visible()
+        page.wait_for_load_state()
         page.keyboard.press("1" if number % 3 else "2")
         page.keyboard.press("1")
         if number == 4:
@@ -78,6 +79,7 @@ def test_a_turn_is_skipped_by_a_key(desk: Watcher) -> None:
     tab_to(page, "Review the next turn")
     page.keyboard.press("Enter")
     expect(page.get_by_text("0 of 2 reviewed")).to_be_visible()
+    page.wait_for_load_state()
     first = page.url
     page.keyboard.press("s")
     page.wait_for_url(lambda url: url != first)
