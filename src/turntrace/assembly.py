@@ -159,11 +159,12 @@ def jobs(settings: Settings, keys: KeyRing) -> tuple[Job, ...]:
     addresses = settings.report_addresses()
     if not addresses:
         return found
+    key = keys.derive(report.ADDRESS_PURPOSE)
     send = partial(
         report.send_due,
         every=settings.report_every,
         open_pricer=Prices(settings),
-        deliver=Delivery(addresses, settings.may_call),
+        deliver={report.address_key(key, each): Delivery([each], settings.may_call) for each in addresses},
         now_us=now_us,
         panel_url=settings.panel_url,
     )

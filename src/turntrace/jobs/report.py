@@ -1,5 +1,7 @@
 """The scheduled report on spending: one period as HTML with charts that mail programs show, and as CSV."""
 
+import hmac
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -11,6 +13,7 @@ from urllib.parse import urlencode
 from jinja2 import Environment, Template
 from sqlalchemy import Connection
 
+from turntrace.errors import IntegrationMissing, TurntraceError
 from turntrace.jobs import spending
 from turntrace.jobs.spending import Summary
 from turntrace.pipeline.price import Pricer
@@ -22,6 +25,8 @@ from turntrace.storage.queries.costs import CostRow, costs
 
 EVERY: Final = ("day", "week", "month")
 SENT: Final = "report_sent"  # the end of the period that was reported last
+REACHED: Final = "report_reached"  # JSON: a period, and the addresses that have its report, as keyed digests
+ADDRESS_PURPOSE: Final = b"turntrace report addresses"
 SHOWN: Final = 10
 GROUPS: Final = {"feature": "Feature", "model": "Model", "user": "User", "route": "Route"}
 DAY_US: Final = 86_400_000_000
@@ -86,31 +91,72 @@ def send_due(
     *,
     every: str,
     open_pricer: Callable[[Connection], Pricer],
-    deliver: Deliver,
+    deliver: Mapping[str, Deliver],
     now_us: Callable[[], int],
     panel_url: str | None = None,
 ) -> Mapping[str, int]:
-    """Send the report of the last period, unless it was sent. What cannot be delivered is tried again at the next run.
+    """Send the report of the last period to who has not got it. The others are tried again at the next run.
+
+    Args:
+        deliver: what sends to each address, by `address_key`.
 
     Returns:
         Counts: reports sent.
+
+    Raises:
+        TurntraceError: an address could not be reached.
     """
     now = now_us()
-    _, end = period(every, now)
+    this = _name(every, now)
     if not is_due(database, every=every, now_us=now_us):
         return {"sent": 0}
     with database.read() as connection:
         report = make(connection, open_pricer(connection), every=every, now_us=now, panel_url=panel_url)
-    deliver(report)
-    database.transact(switches.put, SENT, f"{every} {end}", now_us=now)
+        reached = _reached(connection, this)
+    failed: list[TurntraceError] = []
+    for key in deliver.keys() - reached:
+        try:
+            deliver[key](report)
+        except TurntraceError as error:
+            failed.append(error)
+        else:
+            reached.add(key)
+            # At once: whoever has it must not get it again when this process ends here.
+            value = json.dumps({"period": this, "reached": sorted(reached)})
+            database.transact(switches.put, REACHED, value, now_us=now)
+    if failed:
+        raise _first(failed)
+    database.transact(switches.put, SENT, this, now_us=now)
     return {"sent": 1}
+
+
+def address_key(key: bytes, address: str) -> str:
+    """What is kept of an address, which may hold credentials: a keyed digest, 32 hex digits."""
+    return hmac.digest(key, address.encode(), "sha256")[:16].hex()
+
+
+def _reached(connection: Connection, this: str) -> set[str]:
+    """The addresses that have the report of this period."""
+    known = json.loads(switches.get(connection, REACHED) or "{}")
+    return set(known["reached"]) if known.get("period") == this else set()
+
+
+def _first(failed: Sequence[TurntraceError]) -> TurntraceError:
+    """What to say of several failures: that something is not installed comes first."""
+    missing = [error for error in failed if isinstance(error, IntegrationMissing)]
+    return missing[0] if missing else TurntraceError(f"{len(failed)} addresses of the report could not be reached")
+
+
+def _name(every: str, now_us: int) -> str:
+    """A period's name in settings."""
+    return f"{every} {period(every, now_us)[1]}"
 
 
 def is_due(database: Database, *, every: str, now_us: Callable[[], int]) -> bool:
     """Whether the last period has not been reported."""
     with database.read() as connection:
         sent = switches.get(connection, SENT)
-    return sent != f"{every} {period(every, now_us())[1]}"
+    return sent != _name(every, now_us())
 
 
 # --- figures --------------------------------------------------------------------------------------------------------
