@@ -3,13 +3,14 @@
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, Protocol
 
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 
 from turntrace import Turntrace, TurntraceMiddleware, TurntraceWSGIMiddleware
+from turntrace.tracing.context import current_turn
 from turntrace.tracing.provider import TurnSpanProcessor, TurntraceTracerProvider
 
 CHUNKS = (b"data: one\n\n", b"data: " + b"t" * 5000 + b"\n\n", b"data: two\n\n", b"data: [DONE]\n\n")
@@ -28,6 +29,7 @@ class Tools(Protocol):
     def score(self, name: str, value: Any) -> Any: ...
     def inject(self, headers: MutableMapping[str, str], *, url: str | None = None) -> Any: ...
     def carrier(self) -> dict[str, str]: ...
+    def look_ahead(self) -> None: ...
     def tracer(self) -> trace.Tracer: ...
     def host_tracer(self) -> trace.Tracer: ...
     def wrap_asgi(self, app: Any) -> Any: ...
@@ -72,6 +74,9 @@ class Bare:
     def carrier(self) -> dict[str, str]:
         return {}
 
+    def look_ahead(self) -> None:
+        """Nothing."""
+
     def tracer(self) -> trace.Tracer:
         return trace.NoOpTracer()
 
@@ -103,6 +108,14 @@ class Ours:
 
     def observe(self, function: Any, **options: Any) -> Any:
         return self.tt.observe(function, **options)
+
+    def look_ahead(self) -> None:
+        """What a budget asks of a request whose answer has not begun."""
+        with suppress(Exception):  # as the budget has it, which counts it against a seam of its own
+            turn = current_turn()
+            if turn is not None:
+                turn.known("route")
+                turn.known("user_id")
 
     def tracer(self) -> trace.Tracer:
         return TurntraceTracerProvider(self.tt.recorder).get_tracer("instrumentation", "1")
@@ -163,6 +176,7 @@ class Work:
     def facts(self) -> str:
         """What the application tells about the turn."""
         tools = self.tools
+        tools.look_ahead()
         tools.update_trace(user_id="u-1", tags=["a"], metadata={"k": {"v": 1}}, input="q", output="a")
         tools.score("helpful", 1)
         tools.current_trace_id()
