@@ -12,7 +12,6 @@ from tests.integration.panel.scene import TOGETHER
 
 pytestmark = pytest.mark.browser
 
-IS_LONG = bool(os.environ.get("TURNTRACE_TEST_LONG"))
 PAGES = {
     "overview": "/",
     "traces": "/traces",
@@ -119,9 +118,8 @@ def test_open_sheets_and_forms_are_sound(watcher: Watcher) -> None:
     assert not watcher.complaints
 
 
-@pytest.mark.parametrize(
-    ("width", "dark"), [(360, False), (1440, True), *([(360, True), (1440, False)] if IS_LONG else [])]
-)
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("width", [360, 1440])
 def test_login_and_empty_pages_are_sound(browser: Browser, empty_panel: str, width: int, dark: bool) -> None:
     watcher = Watcher(browser, empty_panel, width=width, dark=dark)
     watcher.name = f"{width}-{'dark' if dark else 'light'}"  # type: ignore[attr-defined]
@@ -133,7 +131,9 @@ def test_login_and_empty_pages_are_sound(browser: Browser, empty_panel: str, wid
     watcher.close()
 
 
-@pytest.mark.parametrize("width", [360, 768, 1024, 1920, 3840] if IS_LONG else [360, 3840])
+@pytest.mark.parametrize(
+    "width", [360, 768, 1024, 1920, 3840] if os.environ.get("TURNTRACE_TEST_LONG") else [360, 3840]
+)
 def test_no_size_overflows(browser: Browser, panel: str, width: int) -> None:
     watcher = Watcher(browser, panel, width=width).log_in()
     trace = _first(watcher, "/traces?status=error", "a.turn-link")
@@ -154,7 +154,7 @@ def test_hostile_texts_do_nothing_in_a_browser(browser: Browser, hostile_panel: 
             break
         watcher.open((older.get_attribute("href") or "").removeprefix("/llm-admin"))
     assert len(links) == 600
-    for link in links[:: 20 if IS_LONG else 40]:
+    for link in links[::20]:
         watcher.open(link.removeprefix("/llm-admin"))
         for row in page.locator("a[data-row]").all():
             row.hover()
