@@ -1,4 +1,3 @@
-import os
 import re
 from collections.abc import Iterator
 
@@ -131,9 +130,7 @@ def test_login_and_empty_pages_are_sound(browser: Browser, empty_panel: str, wid
     watcher.close()
 
 
-@pytest.mark.parametrize(
-    "width", [360, 768, 1024, 1920, 3840] if os.environ.get("TURNTRACE_TEST_LONG") else [360, 3840]
-)
+@pytest.mark.parametrize("width", [360, 768, 1024, 1920, 3840])
 def test_no_size_overflows(browser: Browser, panel: str, width: int) -> None:
     watcher = Watcher(browser, panel, width=width).log_in()
     trace = _first(watcher, "/traces?status=error", "a.turn-link")
