@@ -18,8 +18,8 @@ $(VENV)/.dev: pyproject.toml
 demo: $(VENV)/.demo
 	@$(BIN)/turntrace demo
 
-# Two at once, since tests mostly wait for servers; those that measure time, or kill under load, come after, alone.
-TEST_PROCESSES ?= 2
+# Three at once, since tests mostly wait for servers; those that measure time, or kill under load, come after, alone.
+TEST_PROCESSES ?= 3
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "not alone" -n $(TEST_PROCESSES) --dist worksteal $(PYTEST_ARGS)

@@ -81,7 +81,7 @@ def ingest(database_url: str, spool_dir: Path, turns: int, redaction: str) -> di
     from turntrace.spool.directory import locate
     from turntrace.spool.reader import SpoolReader
     from turntrace.storage import migrate
-    from turntrace.worker.collector import relax_collector
+    from turntrace.worker.heap import Heap
 
     settings = Settings(
         database_url=database_url, spool_dir=str(spool_dir), worker="external", redaction=redaction, secret_key="b" * 32
@@ -93,7 +93,7 @@ def ingest(database_url: str, spool_dir: Path, turns: int, redaction: str) -> di
     keys = KeyRing.from_settings(settings, location.key_file)
     reader = SpoolReader(location.path, keys, mark=assembly.stored_mark(database))
     worker = assembly.build_worker(settings, reader, keys, database, lambda status: None)
-    relax_collector()  # as the worker process does
+    Heap().relax()  # as the worker process does
     worker.warm_up()
     wall, cpu, children = time.perf_counter(), time.process_time(), _child_cpu()
     while worker.step():

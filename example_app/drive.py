@@ -108,16 +108,23 @@ def drive(base_url: str, turns: int, *, workers: int = 6, show: bool = True, see
     def done(outcome: Outcome) -> None:
         outcomes.append(outcome)
         if show:
-            filled = 30 * len(outcomes) // turns
-            print(f"\r[{'#' * filled:<30}] {len(outcomes)}/{turns} turns", end="", file=sys.stderr, flush=True)
+            _show(len(outcomes), turns)
 
     with ThreadPoolExecutor(workers) as pool:
         held = [pool.submit(hold, base_url, conversation, done) for conversation in conversations(turns, seed)]
         for future in as_completed(held):
             future.result()
-    if show:
+    if show and sys.stderr.isatty():
         print(file=sys.stderr)
     return outcomes
+
+
+def _show(done: int, turns: int) -> None:
+    """A bar on a terminal; in a file a line for each tenth."""
+    if sys.stderr.isatty():
+        print(f"\r[{'#' * (30 * done // turns):<30}] {done}/{turns} turns", end="", file=sys.stderr, flush=True)
+    elif done % max(1, turns // 10) == 0:
+        print(f"{done}/{turns} turns", file=sys.stderr, flush=True)
 
 
 def summary(outcomes: list[Outcome]) -> str:

@@ -15,6 +15,12 @@ from turntrace.storage.database import Database
 
 os.environ.setdefault("REGEX_TIMEOUT_SECONDS", "1")  # Presidio reads it once, whoever imports it first
 
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What goes on beside all other tests begins before them."""
+    items.sort(key=lambda item: item.get_closest_marker("first") is None)
+
+
 DIALECTS = ("sqlite", "postgresql", "mariadb")
 _PORTS = {"postgresql": 5432, "mariadb": 3306}
 _VARIABLES = {"postgresql": "TURNTRACE_TEST_POSTGRES_URL", "mariadb": "TURNTRACE_TEST_MARIADB_URL"}
@@ -95,6 +101,22 @@ def blank_url(dialect: str, servers: dict[str, URL], tmp_path: Path) -> Iterator
     finally:
         force = " WITH (FORCE)" if dialect == "postgresql" else ""
         _run(servers[dialect], f"DROP DATABASE {name}{force}")
+
+
+@pytest.fixture
+def store_url(dialect: str, servers: dict[str, URL], tmp_path: Path) -> Iterator[URL]:
+    """A second database, of another kind than the one under test: content of some environments may lie there."""
+    kind = {"sqlite": "postgresql", "postgresql": "mariadb", "mariadb": "sqlite"}[dialect]
+    if kind == "sqlite" or kind not in _wanted():
+        yield make_url(f"sqlite:///{tmp_path / 'store.db'}")
+        return
+    _require(kind, servers)
+    name = _new_name()
+    _run(servers[kind], f"CREATE DATABASE {name}")
+    try:
+        yield servers[kind].set(database=name)
+    finally:
+        _run(servers[kind], f"DROP DATABASE {name}{' WITH (FORCE)' if kind == 'postgresql' else ''}")
 
 
 @pytest.fixture

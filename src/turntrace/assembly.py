@@ -17,6 +17,7 @@ from typing import IO, Any
 
 from turntrace.errors import SettingsError, TurntraceError
 from turntrace.evaluating import evaluating
+from turntrace.integrations import tokens
 from turntrace.integrations.delivery import Delivery
 from turntrace.integrations.otlphttp import Guard, OtlpSender
 from turntrace.integrations.presidio import PresidioAnalyzer, build_analyzer
@@ -39,9 +40,9 @@ from turntrace.storage.database import Database, memory_engine
 from turntrace.storage.opening import open_database
 from turntrace.version import __version__
 from turntrace.worker.capacity import Capacity
-from turntrace.worker.collector import relax_collector
 from turntrace.worker.comment import TAG_PURPOSE
 from turntrace.worker.exporter import Exporter, Exporters, names_for
+from turntrace.worker.heap import Heap
 from turntrace.worker.loop import Source, Worker
 from turntrace.worker.reception import Desk
 from turntrace.worker.status import Status, read_status, write_status
@@ -167,6 +168,7 @@ def jobs(settings: Settings, keys: KeyRing) -> tuple[Job, ...]:
         deliver={report.address_key(key, each): Delivery([each], settings.may_call) for each in addresses},
         now_us=now_us,
         panel_url=settings.panel_url,
+        success=settings.success_score,
     )
     is_due = partial(report.is_due, every=settings.report_every, now_us=now_us)
     return (*found, Job("report", 600, send, "Send the report on spending.", is_due))
@@ -205,7 +207,14 @@ def build_worker(
     redactor = build_redactor(settings, keys, analyzer)
     sampler = Sampler.of(settings, load_hook(settings))
     modes = Modes(settings, partial(subject_names, keys))
-    pipeline = Pipeline(settings, redactor=redactor, pseudonym=pseudonym(keys), sampler=sampler, modes=modes)
+    pipeline = Pipeline(
+        settings,
+        redactor=redactor,
+        pseudonym=pseudonym(keys),
+        sampler=sampler,
+        modes=modes,
+        count_tokens=tokens.count if settings.estimate_usage and tokens.is_installed() else None,
+    )
     price_list = PriceList(settings, database, pipeline)
     kill_switch = KillSwitch(database, tell_switch)
     capture_windows = Windows(database, pipeline)
@@ -316,8 +325,20 @@ def _note_settings(settings: Settings, database: Database) -> None:
         log.warning("the settings could not be noted: %s", type(error).__name__)
 
 
-def work(settings: Settings, root: Path, keys: KeyRing, stop: threading.Event, engine: Any = None) -> None:
-    """Work on the spool below `root` until `stop` is set. The worker's lock must be held."""
+def work(
+    settings: Settings,
+    root: Path,
+    keys: KeyRing,
+    stop: threading.Event,
+    engine: Any = None,
+    *,
+    after_step: Callable[[], None] = lambda: None,
+) -> None:
+    """Work on the spool below `root` until `stop` is set. The worker's lock must be held.
+
+    Args:
+        after_step: called after each step of the worker.
+    """
     database = open_database(settings, engine)
     with closing(database):
         if not wait_for_schema(database, stop, _tell_waiting(root)):
@@ -338,7 +359,7 @@ def work(settings: Settings, root: Path, keys: KeyRing, stop: threading.Event, e
                     analyzer=found,
                 )
                 with evaluating(settings, database, keys, root, worker.pipeline):
-                    worker.run(stop, drain_seconds=settings.shutdown_seconds)
+                    worker.run(stop, drain_seconds=settings.shutdown_seconds, after_step=after_step)
         finally:
             scheduler.stop()
 
@@ -387,25 +408,27 @@ def work_from_pipe(stream: IO[bytes]) -> int:
     lock = WorkerLock(root)
     if not lock.inherit(told["lock"]):
         return NOT_ELECTED
-    _be_modest(settings)
+    heap = _be_modest(settings)
     stop = threading.Event()
     threading.Thread(target=_watch, args=(stream, stop, told["parent"]), daemon=True).start()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the host; the closed pipe tells us afterwards
     try:
-        work(settings, root, KeyRing.from_settings(settings, Path(told["key_file"])), stop)
+        work(settings, root, KeyRing.from_settings(settings, Path(told["key_file"])), stop, after_step=heap.tidy)
     finally:
         lock.release()
     return 0
 
 
-def _be_modest(settings: Settings) -> None:
-    relax_collector()
+def _be_modest(settings: Settings) -> Heap:
+    heap = Heap()
+    heap.relax()
     logging.basicConfig(level=settings.log_level.upper(), format="turntrace worker: %(levelname)s %(message)s")
     try:
         os.nice(NICENESS)
     except OSError:
         log.debug("the worker could not be niced")
+    return heap
 
 
 def _watch(stream: IO[bytes], stop: threading.Event, parent: int) -> None:
@@ -430,13 +453,13 @@ def work_until_signalled(settings: Settings) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    _be_modest(settings)
+    heap = _be_modest(settings)
     lock = WorkerLock(root)
     while not lock.acquire():
         if stop.wait(1.0):
             return 0
     try:
-        work(settings, root, KeyRing.from_settings(settings, location.key_file), stop)
+        work(settings, root, KeyRing.from_settings(settings, location.key_file), stop, after_step=heap.tidy)
     finally:
         lock.release()
     return 0

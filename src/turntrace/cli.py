@@ -5,19 +5,27 @@ import getpass
 import importlib
 import json
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import Connection
 
-from turntrace import assembly, cli_money, cli_privacy, doctor, scheduler
+from turntrace import cli_money, cli_privacy
+from turntrace.deferred import Deferred
 from turntrace.errors import TurntraceError
 from turntrace.settings import Settings
 from turntrace.storage import audit, keys, leases, migrate, people, switches
 from turntrace.storage.database import Database
 from turntrace.storage.opening import open_database
-from turntrace.storage.rotation import rotate
+
+if TYPE_CHECKING:
+    from turntrace import assembly, doctor, scheduler
+    from turntrace.storage import rotation
+else:
+    assembly, doctor, scheduler = (Deferred(f"turntrace.{name}") for name in ("assembly", "doctor", "scheduler"))
+    rotation = Deferred("turntrace.storage.rotation")
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -79,8 +87,12 @@ def _database(arguments: argparse.Namespace, *, check: bool = True) -> Database:
 
 def _note(connection: Connection, action: str, target: str, **details: Any) -> None:
     """Into the audit log, in the transaction that does it."""
-    now_us = assembly.now_us()
+    now_us = _now_us()
     audit.append(connection, actor="command line", action=action, target=target, details=details or None, now_us=now_us)
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000
 
 
 def _say(arguments: argparse.Namespace, data: Any, text: str) -> int:
@@ -184,7 +196,7 @@ def _add_jobs(parent: Any) -> None:
     run.add_argument("name")
 
 
-def _jobs(arguments: argparse.Namespace) -> tuple[scheduler.Job, ...]:
+def _jobs(arguments: argparse.Namespace) -> "tuple[scheduler.Job, ...]":
     settings = _settings(arguments)
     return assembly.jobs(settings, cli_privacy.keys_of(settings))
 
@@ -222,13 +234,13 @@ def _add_keys(parent: Any) -> None:
     _leaf(group, "list", _keys_list, "List the keys, without their secrets.")
     revoke = _leaf(group, "revoke", _keys_revoke, "Make a key useless, within 5 s everywhere.")
     revoke.add_argument("id")
-    text = "Encrypt stored content anew with the current key, or store it in clear where encrypt_content is off."
+    text = "Encrypt stored content and judges' API keys anew with the current key; content in clear where it is off."
     _leaf(group, "rotate", _keys_rotate, text)
 
 
 def _keys_create(arguments: argparse.Namespace) -> int:
     with _database(arguments).write() as connection:
-        made = keys.create(connection, name=arguments.name, scopes=tuple(arguments.scope), now_us=assembly.now_us())
+        made = keys.create(connection, name=arguments.name, scopes=tuple(arguments.scope), now_us=_now_us())
         _note(connection, "key.create", made.id, scopes=list(made.scopes))
     data = {"id": made.id, "key": made.key, "scopes": list(made.scopes)}
     return _say(arguments, data, f"{made.key}\nid {made.id}, scopes {', '.join(made.scopes)}; it is not shown again")
@@ -246,14 +258,15 @@ def _keys_list(arguments: argparse.Namespace) -> int:
 
 def _keys_revoke(arguments: argparse.Namespace) -> int:
     with _database(arguments).write() as connection:
-        keys.revoke(connection, arguments.id, now_us=assembly.now_us())
+        keys.revoke(connection, arguments.id, now_us=_now_us())
         _note(connection, "key.revoke", arguments.id)
     return _say(arguments, {"id": arguments.id, "is_revoked": True}, f"{arguments.id} is revoked")
 
 
 def _keys_rotate(arguments: argparse.Namespace) -> int:
     done: dict[str, int] = {}
-    for done in rotate(_database(arguments), now_us=assembly.now_us()):
+    ring = cli_privacy.keys_of(_settings(arguments))
+    for done in rotation.rotate(_database(arguments), now_us=_now_us(), keys=ring):
         print(f"\r{sum(done.values()):,} rows", end="", file=sys.stderr)
     print(file=sys.stderr)
     lines = [f"{name}: {count}" for name, count in done.items() if count]
@@ -277,7 +290,7 @@ def _add_users(parent: Any) -> None:
 def _users_create(arguments: argparse.Namespace) -> int:
     password = sys.stdin.readline().rstrip("\n") if arguments.password_stdin else _ask_password()
     with _database(arguments).write() as connection:
-        people.create(connection, arguments.name, role=arguments.role, password=password, now_us=assembly.now_us())
+        people.create(connection, arguments.name, role=arguments.role, password=password, now_us=_now_us())
         _note(connection, "account.create", arguments.name, role=arguments.role)
     data = {"name": arguments.name, "role": arguments.role}
     return _say(arguments, data, f"{arguments.name} may log in as {arguments.role}")
@@ -300,7 +313,7 @@ def _users_list(arguments: argparse.Namespace) -> int:
 
 def _users_disable(arguments: argparse.Namespace) -> int:
     with _database(arguments).write() as connection:
-        people.disable(connection, arguments.name, now_us=assembly.now_us())
+        people.disable(connection, arguments.name, now_us=_now_us())
         _note(connection, "account.disable", arguments.name)
     return _say(arguments, {"name": arguments.name, "is_disabled": True}, f"{arguments.name} is disabled")
 
@@ -318,7 +331,7 @@ def _switch(arguments: argparse.Namespace) -> int:
     if arguments.state is not None:
         value = "1" if arguments.state == "on" else "0"
         with database.write() as connection:
-            switches.put(connection, switches.ENABLED, value, now_us=assembly.now_us(), author="command line")
+            switches.put(connection, switches.ENABLED, value, now_us=_now_us(), author="command line")
             _note(connection, "settings.switch", arguments.state)
     with database.read() as connection:
         is_on = switches.get(connection, switches.ENABLED) != "0"

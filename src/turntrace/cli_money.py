@@ -3,28 +3,36 @@
 import argparse
 import json
 import sys
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from turntrace import assembly
+from turntrace.deferred import Deferred
 from turntrace.errors import InvalidInput, TurntraceError
-from turntrace.integrations.pricefile import Prices, read_file
-from turntrace.jobs import reprice
-from turntrace.jobs.report import EVERY, make
-from turntrace.jobs.reprice import Report, Span
-from turntrace.pipeline.price import Pricer
-from turntrace.pipeline.price_list import to_langfuse, to_own
 from turntrace.records.usage import to_decimal
 from turntrace.settings import Settings
-from turntrace.storage import prices, recount
 from turntrace.storage.database import Database
+
+if TYPE_CHECKING:
+    from turntrace.integrations import pricefile
+    from turntrace.jobs import report as periods
+    from turntrace.jobs import reprice
+    from turntrace.pipeline import price_list
+    from turntrace.pipeline.price import Pricer
+    from turntrace.storage import prices, recount
+else:
+    pricefile = Deferred("turntrace.integrations.pricefile")
+    periods, reprice = Deferred("turntrace.jobs.report"), Deferred("turntrace.jobs.reprice")
+    price_list = Deferred("turntrace.pipeline.price_list")
+    prices, recount = Deferred("turntrace.storage.prices"), Deferred("turntrace.storage.recount")
 
 Leaf = Callable[..., argparse.ArgumentParser]
 OpenSettings = Callable[[argparse.Namespace], Settings]
 OpenDatabase = Callable[[argparse.Namespace], Database]
 DAY: Final = timedelta(days=1)
+_EVERY: Final = ("day", "week", "month")  # of `jobs.report`, which a test compares
 
 
 def add(parent: Any, leaf: Leaf, group: Callable[..., Any], settings: OpenSettings, database: OpenDatabase) -> None:
@@ -43,7 +51,7 @@ def add(parent: Any, leaf: Leaf, group: Callable[..., Any], settings: OpenSettin
     parser.add_argument("--apply", action="store_true", help="change it")
     text = "Make the report on spending of the last whole period."
     report = leaf(parent, "report", lambda words: _report(words, settings(words), database(words)), text)
-    report.add_argument("--every", choices=EVERY, default="week", help="the last day, week or month (UTC)")
+    report.add_argument("--every", choices=_EVERY, default="week", help="the last day, week or month (UTC)")
     report.add_argument("--html", type=Path, help="write it to this file; none: print its figures")
     report.add_argument("--csv", type=Path, help="write the table to this file")
     _add_rollups(group(parent, "rollups", "The sums that reports are made of."), leaf, settings, database)
@@ -60,7 +68,7 @@ def _add_prices(parent: Any, leaf: Leaf, database: OpenDatabase) -> None:
 
 
 def _import(words: argparse.Namespace, database: Database) -> int:
-    found = read_file(words.file)
+    found = pricefile.read_file(words.file)
     with database.write() as connection:
         new = sum(prices.add(connection, price) for price in found)
     text = f"{new} prices stored, {len(found) - new} replaced; `turntrace reprice` prices history anew"
@@ -71,9 +79,9 @@ def _export(words: argparse.Namespace, database: Database) -> int:
     with database.read() as connection:
         found = prices.list_prices(connection)
     left_out: Any = ()
-    data = to_own(found)
+    data = price_list.to_own(found)
     if words.shape == "langfuse":
-        data, left_out = to_langfuse(found)
+        data, left_out = price_list.to_langfuse(found)
     print(json.dumps(data, indent=2))
     if left_out:
         print(f"turntrace: left out, Langfuse has no tiers: {', '.join(left_out)}", file=sys.stderr)
@@ -84,10 +92,10 @@ def _export(words: argparse.Namespace, database: Database) -> int:
 
 
 def _reprice(words: argparse.Namespace, settings: Settings, database: Database) -> int:
-    end = _day("to", words.end) + DAY if words.end else _midnight(assembly.now_us())
-    span = Span(from_us=_us(_day("from", words.start)), to_us=_us(end), model=words.model)
+    end = _day("to", words.end) + DAY if words.end else _midnight(_now_us())
+    span = reprice.Span(from_us=_us(_day("from", words.start)), to_us=_us(end), model=words.model)
     with database.read() as connection:
-        pricer: Pricer = Prices(settings)(connection)
+        pricer: Pricer = pricefile.Prices(settings)(connection)
     report = reprice.preview(database, pricer, span)
     if not words.apply:
         return _say(words, _data(report), "\n".join([*_lines(report), "nothing is changed yet: add --apply"]))
@@ -101,7 +109,7 @@ def _progress(words: argparse.Namespace, calls: int) -> None:
         print(f"\r{calls:,} calls looked at", end="", file=sys.stderr)
 
 
-def _data(report: Report) -> dict[str, Any]:
+def _data(report: "reprice.Report") -> dict[str, Any]:
     return {
         "changed": report.changed,
         "models": {
@@ -126,7 +134,7 @@ def _data(report: Report) -> dict[str, Any]:
     }
 
 
-def _lines(report: Report) -> list[str]:
+def _lines(report: "reprice.Report") -> list[str]:
     found = [
         f"{model}: {change.changed:,} of {change.calls:,} calls change, ${to_decimal(change.before_nano):f} to "
         f"${to_decimal(change.after_nano):f}; without a price: {change.unpriced_before:,} before, "
@@ -146,8 +154,15 @@ def _lines(report: Report) -> list[str]:
 
 def _report(words: argparse.Namespace, settings: Settings, database: Database) -> int:
     with database.read() as connection:
-        pricer: Pricer = Prices(settings)(connection)
-        made = make(connection, pricer, every=words.every, now_us=assembly.now_us(), panel_url=settings.panel_url)
+        pricer: Pricer = pricefile.Prices(settings)(connection)
+        made = periods.make(
+            connection,
+            pricer,
+            every=words.every,
+            now_us=_now_us(),
+            panel_url=settings.panel_url,
+            success=settings.success_score,
+        )
     for path, text in ((words.html, made.html), (words.csv, made.csv)):
         if path is not None:
             path.write_text(text, encoding="utf-8")
@@ -192,13 +207,13 @@ def _check(words: argparse.Namespace, database: Database) -> int:
     return 1 if wrong else 0
 
 
-def _verdict(day: recount.Day) -> str:
+def _verdict(day: "recount.Day") -> str:
     if day.is_equal:
         return f"{_date(day.at_us)}  equal: {day.rows['turns']:,} turns, {day.rows['calls']:,} calls"
     if not day.is_complete:
         lost = day.rollups["turns"] - day.rows["turns"]
         return f"{_date(day.at_us)}  {lost:,} of {day.rollups['turns']:,} turns are known by their sums alone"
-    names = ", ".join(name for name in recount.COMPARED if day.rows[name] != day.rollups[name])
+    names = ", ".join(name for name in recount.NAMES if day.rows[name] != day.rollups[name])
     return f"{_date(day.at_us)}  DIFFERENT in {names}: run `turntrace rollups rebuild`"
 
 
@@ -222,6 +237,10 @@ def _rebuild(words: argparse.Namespace, settings: Settings, database: Database) 
 def _say(words: argparse.Namespace, data: Any, text: str) -> int:
     print(json.dumps(data) if words.json else text)
     return 0
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000
 
 
 def _day(name: str, text: str) -> datetime:

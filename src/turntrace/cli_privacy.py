@@ -7,16 +7,21 @@ import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from turntrace import privacy
+from turntrace.deferred import Deferred
 from turntrace.errors import InvalidInput, TurntraceError
-from turntrace.jobs import retain
 from turntrace.keyring import KeyRing
 from turntrace.records.erasure import Receipt
 from turntrace.settings import Settings
 from turntrace.spool.directory import locate
 from turntrace.storage.database import Database
+
+if TYPE_CHECKING:
+    from turntrace import privacy
+    from turntrace.jobs import retain
+else:
+    privacy, retain = Deferred("turntrace.privacy"), Deferred("turntrace.jobs.retain")
 
 Leaf = Callable[..., argparse.ArgumentParser]
 OpenSettings = Callable[[argparse.Namespace], Settings]
@@ -78,7 +83,7 @@ def _erase(words: argparse.Namespace, settings: Settings, database: Database) ->
     return 0
 
 
-def _carried_out(words: argparse.Namespace, tool: privacy.Privacy) -> Receipt:
+def _carried_out(words: argparse.Namespace, tool: "privacy.Privacy") -> Receipt:
     options: dict[str, Any] = {"dry_run": words.dry_run, "actor": f"command line {_person()}"}
     if sum(bool(word) for word in (words.trace, words.session, words.user and not words.session)) != 1:
         raise InvalidInput("name one of USER, --session and --trace")
@@ -108,7 +113,7 @@ def _told(receipt: Receipt) -> str:
     return f"erased: {counts}\nreceipt {receipt.id}, verified: no row is left; bytes in the file: {physical}"
 
 
-def _verify(words: argparse.Namespace, tool: privacy.Privacy) -> int:
+def _verify(words: argparse.Namespace, tool: "privacy.Privacy") -> int:
     text = sys.stdin.read() if words.verify == "-" else Path(words.verify).read_text()
     try:
         is_valid = tool.is_valid(json.loads(text))

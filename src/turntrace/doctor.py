@@ -4,12 +4,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from turntrace.errors import TurntraceError
+from turntrace.records.evaluator import EVALUATION
 from turntrace.settings import Settings
 from turntrace.spool.counters import SURROUNDED, Counters, by_prefix
 from turntrace.spool.directory import locate
-from turntrace.spool.home import COUNTERS, PREFIX
-from turntrace.storage import migrate
+from turntrace.spool.home import counter_files
+from turntrace.storage import migrate, residence, strays
 from turntrace.storage.database import Database
+from turntrace.storage.opening import open_database
 from turntrace.surroundings import SURROUNDINGS
 
 
@@ -25,6 +27,7 @@ def examine(settings: Settings) -> list[Finding]:
     """Look at everything; nothing is changed."""
     checks: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
         _database,
+        _stores,
         _spool,
         _keys,
         _privacy,
@@ -44,6 +47,39 @@ def _database(settings: Settings) -> Iterator[Finding]:
         yield Finding("ok", f"database: {database.name} is reached and at the newest revision")
     finally:
         database.close()
+
+
+def _stores(settings: Settings) -> Iterator[Finding]:
+    """The databases of `content_urls`, and what they cannot be for."""
+    database = open_database(settings)
+    try:
+        for name in _unnamed(database):
+            text = "blobs are to be deleted in a store that content_urls lacks; erasures of their turns wait for it"
+            yield Finding("error", f"content of {name}: {text}")
+        if not settings.content_urls:
+            return
+        for name, store in database.stores.items():
+            yield _store(name, store)
+        if EVALUATION not in database.stores:
+            text = f"judges' turns quote what they judge: name {EVALUATION} in content_urls too"
+            yield Finding("warning", f"content of environments: {text}")
+    finally:
+        database.close()
+
+
+def _store(name: str, store: Database) -> Finding:
+    try:
+        residence.look(store)
+    except TurntraceError as error:
+        return Finding("error", f"content of {name}: {error}")
+    return Finding("ok", f"content of {name}: {store.name} is reached and has its table")
+
+
+def _unnamed(database: Database) -> list[str]:
+    try:
+        return strays.unnamed(database)
+    except TurntraceError:
+        return []  # said of the database already
 
 
 def _spool(settings: Settings) -> Iterator[Finding]:
@@ -83,7 +119,7 @@ def _panel(settings: Settings) -> Iterator[Finding]:
 def _server(settings: Settings) -> Iterator[Finding]:
     """What the application's own processes found out about their server: this one runs elsewhere."""
     root = locate(settings).path
-    running = [Counters.read(path) for path in root.glob(f"{PREFIX}*/{COUNTERS}")] if root is not None else []
+    running = [Counters.read(path) for path in counter_files(root)] if root is not None else []
     found = {name for counters in running for name in by_prefix(counters, SURROUNDED)}
     for name in sorted(found & SURROUNDINGS.keys()):
         yield Finding("error" if name == "uwsgi" else "warning", f"server: {SURROUNDINGS[name]}")

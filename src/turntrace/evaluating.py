@@ -2,7 +2,7 @@
 done in."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -11,6 +11,7 @@ from turntrace.evaluation.definition import Definition
 from turntrace.integrations.hostcode import HostCode
 from turntrace.integrations.judge import JudgeClient
 from turntrace.integrations.judge_address import JudgeAddresses
+from turntrace.integrations.presidio import build_analyzer
 from turntrace.jobs.evaluate import Evaluation
 from turntrace.jobs.judging import Means
 from turntrace.jobs.runtrace import HasPricer, RunTraces, Unrecorded
@@ -18,11 +19,14 @@ from turntrace.jobs.schedule import cron_trigger
 from turntrace.jobs.workbench import Workbench
 from turntrace.keyring import KeyRing
 from turntrace.pipeline.price import Pricer
+from turntrace.pipeline.redact import TraceRedactor
+from turntrace.records.evaluator import Verdict
 from turntrace.settings import Settings
 from turntrace.spool.memory import MemorySpool
 from turntrace.spool.writer import SpoolWriter
 from turntrace.storage.database import Database
 from turntrace.storage.sealing import unseal
+from turntrace.worker.comment import TAG_PURPOSE, VerdictRedactor
 from turntrace.worker.judging import Appends, JudgeRecorder
 
 
@@ -47,9 +51,14 @@ def evaluating(
 
 @contextmanager
 def _thread(settings: Settings, database: Database, keys: KeyRing, spool: Appends, prices: HasPricer) -> Iterator[None]:
-    with closing(host_code(settings)) as code:
+    with (
+        closing(host_code(settings)) as code,
+        closing(judge_client(settings, code)) as asks,
+        redacting(settings, keys) as redact,
+    ):
         recorder = JudgeRecorder(settings, spool)
-        found = means(settings, keys, recorder, prices, code)
+        runs = RunTraces(recorder, prices)
+        found = Means(asks=asks, runs=code, records=runs, unseal=partial(unseal, keys), redact=redact)
         evaluation = Evaluation(database, found, on_fault=recorder.count_fault)
         stop = threading.Event()
         thread = threading.Thread(target=evaluation.run, args=(stop,), name="turntrace-evaluation", daemon=True)
@@ -59,6 +68,20 @@ def _thread(settings: Settings, database: Database, keys: KeyRing, spool: Append
         finally:
             stop.set()
             thread.join(settings.shutdown_seconds)
+
+
+@contextmanager
+def redacting(settings: Settings, keys: KeyRing) -> Iterator[Callable[[Verdict, str], Verdict]]:
+    """What redacts verdicts, by an analysing process of its own that begins with the first text that needs one."""
+    if settings.redaction == "off":
+        yield lambda verdict, scope: verdict
+        return
+    analyzer = build_analyzer(settings)
+    try:
+        yield VerdictRedactor(TraceRedactor.of(settings, analyzer, key=keys.derive(TAG_PURPOSE)))
+    finally:
+        if analyzer is not None:
+            analyzer.close()
 
 
 def workbench(settings: Settings, keys: KeyRing) -> Workbench:
@@ -86,11 +109,7 @@ def host_code(settings: Settings) -> HostCode:
     return HostCode(settings.evaluator_functions, settings.evaluator_database_url or settings.database_url)
 
 
-def means(settings: Settings, keys: KeyRing, recorder: JudgeRecorder, prices: HasPricer, code: HostCode) -> Means:
-    """What evaluators work with in this process."""
-    return Means(
-        asks=JudgeClient(JudgeAddresses(settings.judge_allowed_hosts, settings.may_call), code.load),
-        runs=code,
-        records=RunTraces(recorder, prices),
-        unseal=partial(unseal, keys),
-    )
+def judge_client(settings: Settings, code: HostCode) -> JudgeClient:
+    """Asks judges for a worker: many questions one after another."""
+    addresses = JudgeAddresses(settings.judge_allowed_hosts, settings.may_call)
+    return JudgeClient(addresses, code.load, keeps_open=True)

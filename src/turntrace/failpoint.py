@@ -37,12 +37,12 @@ class _FailPoint:
         raise FailPointReached(name)
 
 
-_active: dict[str, _FailPoint] = {}
+active: dict[str, _FailPoint] = {}
 
 
 def reach(name: str) -> None:
     """Say that the program is at `name`; a fault test may have something happen here."""
-    if _active and (point := _active.get(name)) is not None:
+    if active and (point := active.get(name)) is not None:
         point.visit(name)
 
 
@@ -60,8 +60,8 @@ def activate(specification: str) -> None:
             raise ValueError(f"{VARIABLE}: unknown action in {part!r}; known: kill, raise, enospc, eio")
         number = visit.rstrip("+")
         found[name] = _FailPoint(action, int(number or 1), is_once=bool(number) and not visit.endswith("+"))
-    _active.clear()
-    _active.update(found)
+    active.clear()
+    active.update(found)
 
 
 activate(os.environ.get(VARIABLE, ""))

@@ -380,13 +380,30 @@ class LazyPanel:
             return
         if self._app is None:
             to_thread = importlib.import_module("anyio.to_thread")  # only hosts with a panel pay for it
-            await to_thread.run_sync(self._build)
+            try:
+                await to_thread.run_sync(self._build)
+            except Exception as error:
+                # Its text may quote settings. The next request tries again.
+                log.error("the panel could not be put together: %s; see `turntrace doctor`", type(error).__name__)
+                await _unavailable(scope, send)
+                return
         await self._app(scope, receive, send)
 
     def _build(self) -> None:
         with self._lock:
             if self._app is None:
                 self._app = self._tt.web.build_panel()
+
+
+async def _unavailable(scope: Any, send: Any) -> None:
+    """Say so, with no framework at hand: what could not be loaded may be just that."""
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1011})
+        return
+    body = b"The panel is not available: see `turntrace doctor`."
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-store"), (b"retry-after", b"5")]
+    await send({"type": "http.response.start", "status": 503, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 class SpoolRecorder:

@@ -4,6 +4,7 @@ Every process of the application that works may run a scheduler; only the holder
 """
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,12 +23,14 @@ from turntrace.jobs.queues import fill_queues
 from turntrace.jobs.retain import retain
 from turntrace.jobs.sample import let_go
 from turntrace.jobs.schedule import latest_slot
+from turntrace.jobs.stores import empty
 from turntrace.keyring import KeyRing
 from turntrace.records.evaluator import Evaluator
 from turntrace.settings import Settings
 from turntrace.storage import leases
 from turntrace.storage.database import Database
 from turntrace.storage.queries import evaluators
+from turntrace.storage.strays import is_any
 
 log = logging.getLogger("turntrace.scheduler")
 
@@ -37,7 +40,7 @@ LEASE_US: Final = 20_000_000
 RENEW_SECONDS: Final = 5.0
 LOOK_SECONDS: Final = 1.0  # at evaluators' schedules
 
-Run = Callable[[Database], Mapping[str, int]]
+Run = Callable[..., Mapping[str, int]]  # of the database
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +52,11 @@ class Job:
     run: Run
     help: str
     is_due: Callable[[Database], bool] | None = None  # None: at every slot
+    is_stoppable: bool = False  # takes `is_stopped`, and ends early where that says so
 
 
 JOBS: Final = (
-    Job("compact", 60, compact, "Merge the deltas of the roll-ups."),
+    Job("compact", 60, compact, "Merge the deltas of the roll-ups.", is_stoppable=True),
     Job("queues", 3600, fill_queues, "Put turns of yesterday into the queues that ask for some."),
 )
 
@@ -62,8 +66,10 @@ def jobs_of(settings: Settings, keys: KeyRing) -> tuple[Job, ...]:
     archive_dir = settings.archive_dir
     finish = partial(erase, keys=keys, archive_dir=archive_dir)
     forget = partial(retain, rules=settings.retention_rules(), archive_dir=archive_dir)
+    stores = (Job("stores", 10, empty, "Delete in the stores of content_urls what is to go there.", is_any),)
     return (
         *JOBS,
+        *(stores if settings.content_urls else ()),
         Job(
             "sample",
             600,
@@ -105,6 +111,7 @@ class Scheduler:
     ) -> None:
         self._database, self._jobs, self._wall = database, tuple(jobs), wall
         self._owner = leases.new_owner()
+        self._stopping = threading.Event()
         self._lease: leases.Lease | None = None
         self._slots: dict[str, int] = {}  # the latest slot that each evaluator was run for
         self._timer = BackgroundScheduler(timezone="UTC", job_defaults={"coalesce": True, "max_instances": 1})
@@ -120,6 +127,7 @@ class Scheduler:
 
     def stop(self) -> None:
         """End without waiting for a running job, and leave the lease to others."""
+        self._stopping.set()
         if self._timer.running:
             self._timer.shutdown(wait=False)
         if self._lease is not None:
@@ -203,7 +211,8 @@ class Scheduler:
     def _finish(self, each: Job, run_id: int) -> None:
         status, details = "done", {}
         try:
-            details = dict(each.run(self._database))
+            told = {"is_stopped": self._stopping.is_set} if each.is_stoppable else {}
+            details = dict(each.run(self._database, **told))
         except Exception as error:
             status = "failed"
             log.error("the job %s failed: %s", each.name, type(error).__name__)

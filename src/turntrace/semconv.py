@@ -71,6 +71,11 @@ INPUT_VALUE: Final = "input.value"
 OUTPUT_MIME_TYPE: Final = "output.mime_type"
 OUTPUT_VALUE: Final = "output.value"
 
+# Read by Langfuse and Phoenix where the conventions have no name or no value for it
+LANGFUSE_FIRST_AT: Final = "langfuse.observation.completion_start_time"  # ISO 8601
+LANGFUSE_TAGS: Final = "langfuse.trace.tags"
+OPENINFERENCE_KIND: Final = "openinference.span.kind"
+
 # resource: what recorded the turn
 DISTRO_NAME: Final = "telemetry.distro.name"
 DISTRO_VERSION: Final = "telemetry.distro.version"
@@ -79,6 +84,7 @@ SERVICE_NAME: Final = "service.name"
 SERVICE_VERSION: Final = "service.version"
 
 # turntrace.*: what no convention has a name for, so that another Turntrace reads the same observation
+LOG_BODY: Final = "turntrace.log.body"  # of a log record that travels as an event of its span
 OWN_PREFIX: Final = "turntrace.observation."
 OWN_TYPE: Final = "turntrace.observation.type"
 TURN_ID: Final = "turntrace.turn.id"

@@ -16,10 +16,14 @@ from urllib.parse import urlsplit
 from turntrace.errors import SettingsError
 from turntrace.records.destination import Destination, read_destinations
 from turntrace.records.dimension import parse as parsed_dimension
+from turntrace.records.hostlink import parse as parsed_link
+from turntrace.records.retention import KINDS as RETENTION_KINDS
 from turntrace.records.retention import Rule as RetentionRule
 from turntrace.records.retention import parsed as parsed_retention
+from turntrace.records.storeurl import hosts, names_hosts_elsewhere
 
 PREFIX: Final = "TURNTRACE_"
+_SCORE: Final = re.compile(r"[^<>=,]+(?:(?:<=|>=|=|<|>).+)?\Z")
 _SAMPLE_RATE = re.compile(r"(feature|route|tenant):.+=(0(\.\d+)?|1(\.0+)?)\Z", re.DOTALL)
 NATIONS: Final = frozenset(
     ("AU", "CA", "DE", "ES", "FI", "IN", "IT", "KR", "NG", "PH", "PL", "SE", "SG", "TH", "TR", "UK", "US", "ZA")
@@ -29,6 +33,8 @@ _RULE = re.compile(
     r"tool_calls|tool_definitions|retrieval)(?:\.[^=]+)?=(?:keep|withhold|hash)\Z"
 )
 _CONTENT_RULE = re.compile(r"(?:environment|route|feature|tag):.+=(?:metadata|redacted|full)\Z", re.DOTALL)
+_STORE = re.compile(r"\s*([^=,\s]+)=(\S*?[^\s,])\s*(?:,(?=\s*[^=,:/@\s]+=[a-z0-9+]+:)|\Z)")
+_NEXT_STORE = re.compile(r"=[a-z0-9+]+://")  # inside a URL: two stores that no comma separates
 _ENVIRONMENT_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}\Z")
 
 
@@ -79,6 +85,11 @@ class Settings:
     database_url: Secret | None = _setting(
         None,
         "SQLAlchemy URL of the database; none: our own `turntrace.db` (SQLite) in the working directory.",
+    )
+    content_urls: Secret | None = _setting(
+        None,
+        "Databases that content of some environments lies in instead: `production-eu=postgresql://…,staging=…`, names "
+        "of environments with SQLAlchemy URLs; none: all lies in `database_url`.",
     )
     spool_dir: str | None = _setting(
         None, "Directory of the spool; none: the platform's state directory, then /var/tmp, then memory."
@@ -162,9 +173,13 @@ class Settings:
     budget_reserve_usd: Decimal = _setting(
         Decimal("0.01"), "Reserved (USD) for a call of which nothing is known: no tokens, no price, no earlier call."
     )
+    budget_lease_seconds: float = _setting(
+        60.0, "Seconds after which what a process held of a budget is free again, if it was killed.", minimum=2
+    )
     retention_days: str = _setting(
-        "content=30,numbers=400",
-        "Days that rows are kept: one number, or by kind `content=30,numbers=400`; of one environment "
+        "content=30,numbers=400,sums=1100",
+        "Days that rows are kept: one number, or by kind `content=30,numbers=400`; `sums`: roll-ups that name nobody, "
+        "never shorter than numbers; of one environment "
         "`content@staging=7`; longer for turns with a flag `content+error=90` (`error`, `annotated`, `pinned`).",
     )
     archive_dir: str | None = _setting(
@@ -214,6 +229,16 @@ class Settings:
         "Columns of the host's own tables that costs are grouped by: `plan=account.id.plan@user` looks users up in "
         "`account` by `id` and shows `plan`; `@tag:KEY` looks a declared tag up.",
     )
+    host_links: tuple[str, ...] = _setting(
+        (),
+        "Links into the host's own admin, with `{value}` for the id: `user=https://shop.example/admin/users/{value}`; "
+        "also `session`, `request`, `feature`, `release`, `experiment`, `tag:KEY`; `Label@user=…` names one.",
+    )
+    success_score: str | None = _setting(
+        None,
+        "Score that makes a turn (or each turn of a session) a success, as lists are filtered by it: `resolved=true`, "
+        "`rating>=4`; the Cost page then shows the cost of a successful turn.",
+    )
     tracer_provider: str = _choice(
         "auto",
         "Whether `tt.instrument()` may set the global OTel tracer provider where the host has none.",
@@ -233,6 +258,9 @@ class Settings:
         (), "OTel instrumentation scopes whose spans are kept although they are noise."
     )
     prices_file: str | None = _setting(None, "JSON file of own prices, in the shape of `POST /prices`.")
+    estimate_usage: bool = _setting(
+        True, "Whether calls whose provider states no usage get an estimated one (extra `tokens`), flagged as such."
+    )
     report_every: str = _choice(
         "none", "How often a report on spending is sent to report_to, in UTC.", "none", "day", "week", "month"
     )
@@ -359,6 +387,14 @@ class Settings:
                 raise _fail("export_to", f"{item.host} is not among outgoing_hosts")
         return found
 
+    def content_stores(self) -> dict[str, Secret]:
+        """URLs of the databases where content lies, by environment."""
+        return _content_stores(self.content_urls.reveal()) if self.content_urls else {}
+
+    def content_hosts(self) -> dict[str, tuple[str, ...]]:
+        """Hosts of those databases, by environment; none where it is a file, or a socket of this host."""
+        return {name: hosts(url.reveal()) for name, url in self.content_stores().items()}
+
     def report_addresses(self) -> tuple[str, ...]:
         """Where reports go; none where none are sent. They may hold secrets."""
         if self.report_every == "none" or self.report_to is None:
@@ -372,7 +408,7 @@ class Settings:
 
     def retention(self) -> dict[str, int]:
         """Days by kind: keys `content` and `numbers`."""
-        return {kind: rule.days for kind, rule in _retention(self.retention_days).items()}
+        return {kind: rule.days for kind, rule in _retention(self.retention_days).items() if kind in RETENTION_KINDS}
 
     def retention_rules(self) -> dict[str, RetentionRule]:
         """Rules by kind: `content` and `numbers`."""
@@ -383,7 +419,7 @@ class Settings:
 _FOREIGN: Final = ("TURNTRACE_TEST_", "TURNTRACE_FAIL_POINTS")
 _CALLABLES: Final = frozenset({"session_id", "user_id", "panel_auth", "content_keys"})
 _SECRETS: Final = frozenset(
-    {"database_url", "evaluator_database_url", "secret_key", "panel_password", "export_to", "report_to"}
+    {"database_url", "content_urls", "evaluator_database_url", "secret_key", "panel_password", "export_to", "report_to"}
 )
 _TRUE: Final = {
     "1": True,
@@ -439,6 +475,39 @@ def _destinations(text: str) -> tuple[Destination, ...]:
         raise _fail("export_to", f"the file cannot be read ({type(error).__name__})") from None
     except ValueError as error:
         raise _fail("export_to", str(error)) from None
+
+
+def _content_stores(text: str) -> dict[str, Secret]:
+    """`name=url,…` as a variable holds it, or JSON. The text holds passwords: nothing of it is shown."""
+    given = _as_object(text) if text.lstrip().startswith("{") else _as_list(text)
+    if not given or not all(isinstance(url, str) and url.strip() for _, url in given):
+        raise _fail("content_urls", "expected environment=URL,environment=URL")
+    if not all(_ENVIRONMENT_NAME.match(name) for name, _ in given):
+        raise _fail("content_urls", "expected the name of an environment before each URL, as `environment` takes it")
+    found = {name: Secret(url.strip()) for name, url in given}
+    if len(found) < len(given):
+        raise _fail("content_urls", "an environment is named twice")
+    return found
+
+
+def _as_object(text: str) -> list[tuple[str, Any]]:
+    try:
+        found = json.loads(text, object_pairs_hook=list)
+    except ValueError:
+        return []
+    return found if isinstance(found, list) else []
+
+
+def _as_list(text: str) -> list[tuple[str, Any]]:
+    """Pairs, where the whole text consists of them; else none."""
+    found, at = [], 0
+    while at < len(text):
+        pair = _STORE.match(text, at)
+        if pair is None or _NEXT_STORE.search(pair[2]):
+            return []
+        found.append((pair[1], pair[2]))
+        at = pair.end()
+    return found
 
 
 def _bool(name: str, value: Any) -> bool:
@@ -532,6 +601,13 @@ def _check(settings: Settings) -> None:
             parsed_dimension(stated)
         except ValueError as error:
             raise _fail("dimensions", str(error)) from None
+    for stated in settings.host_links:
+        try:
+            parsed_link(stated)
+        except ValueError as error:
+            raise _fail("host_links", str(error)) from None
+    if settings.success_score and not _SCORE.match(settings.success_score):
+        raise _fail("success_score", f"expected name, name=value, name>=4, got {settings.success_score!r}")
     for stated in settings.sample_rates:
         if not _SAMPLE_RATE.match(stated):
             raise _fail("sample_rates", f"expected feature:NAME=0.1, route:/PATH=0.5 or tenant:NAME=1, got {stated!r}")
@@ -544,10 +620,25 @@ def _check(settings: Settings) -> None:
     if bool(settings.panel_user) != bool(settings.panel_password):
         raise _fail("panel_user", "panel_user and panel_password go together")
     _retention(settings.retention_days)
+    _check_stores(settings)
     if settings.export_to and not settings.export_to.reveal().startswith("@"):
         settings.destinations()  # a file is read when it is used: settings touch no disk
     if settings.trusted_context not in ("all", "none"):
         _networks("trusted_context", settings.trusted_context.split(","))
+
+
+def _check_stores(settings: Settings) -> None:
+    """Stores are databases, on hosts that may be called. What is wrong is said without any of the URL."""
+    for environment, url in settings.content_stores().items():
+        try:
+            found, is_elsewhere = hosts(url.reveal()), names_hosts_elsewhere(url.reveal())
+        except ValueError:
+            what = f"expected SQLAlchemy URLs such as postgresql://user@host/name, not that of {environment}"
+            raise _fail("content_urls", what) from None
+        if not all(map(settings.may_call, found)):
+            raise _fail("content_urls", f"a host of {environment} is not among outgoing_hosts")
+        if is_elsewhere and settings.outgoing_hosts:
+            raise _fail("content_urls", f"with outgoing_hosts the URL of {environment} itself must name its host")
 
 
 def _networks(name: str, parts: list[str]) -> None:

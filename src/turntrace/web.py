@@ -25,6 +25,7 @@ from turntrace.pipeline.redact.trial import Trial, try_text
 from turntrace.records.loss import Loss
 from turntrace.settings import Settings
 from turntrace.spool.directory import Location
+from turntrace.spool.home import segment_sizes
 from turntrace.storage import migrate
 from turntrace.storage.opening import open_database
 from turntrace.storage.queries import loss as losses
@@ -180,7 +181,7 @@ class Web:
 
 
 def _spool(root: Path, max_bytes: int) -> dict[str, Any]:
-    sizes = [path.stat().st_size for path in root.glob("p-*/*.seg") if path.exists()]
+    sizes = segment_sizes(root)
     return {
         "path": str(root),
         "bytes": sum(sizes),

@@ -63,13 +63,21 @@ class Server:
 
 
 @contextmanager
-def serve(command: list[str], env: dict[str, str], url: str, log: Path, *, path: str = "/health") -> Iterator[Server]:
+def serve(
+    command: list[str],
+    env: dict[str, str],
+    url: str,
+    log: Path,
+    *,
+    path: str = "/health",
+    start_seconds: float = START_SECONDS,
+) -> Iterator[Server]:
     """Run a server until the block ends; ready when `path` answers."""
     with log.open("ab") as output:
         process = subprocess.Popen(command, env=env, cwd=ROOT, stdout=output, stderr=output, start_new_session=True)
     server = Server(process, url, log, env)
     try:
-        wait_until(lambda: _answers(server, path), seconds=START_SECONDS, what=f"{command} answers; see {log}")
+        wait_until(lambda: _answers(server, path), seconds=start_seconds, what=f"{command} answers; see {log}")
         yield server
     finally:
         server.stop()

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.servers import ROOT, environment, turntrace
+from turntrace import cli_money
+from turntrace.jobs import report
 
 
 def run(env: dict[str, str], *arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -18,6 +20,19 @@ def run(env: dict[str, str], *arguments: str) -> "subprocess.CompletedProcess[st
 @pytest.fixture
 def env(tmp_path: Path) -> dict[str, str]:
     return environment(tmp_path, f"sqlite:///{tmp_path / 'turntrace.db'}")
+
+
+def test_periods_of_reports_are_those_that_are_made() -> None:
+    assert report.EVERY == cli_money._EVERY
+
+
+def test_a_short_command_loads_no_worker(env: dict[str, str]) -> None:
+    turntrace(env, "db", "upgrade")
+    command = [sys.executable, "-X", "importtime", "-m", "turntrace.cli", "users", "list"]
+    loaded = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True).stderr
+    assert "turntrace.storage.people" in loaded
+    assert "turntrace.assembly" not in loaded
+    assert "apscheduler" not in loaded
 
 
 def test_tables_go_up_and_down(env: dict[str, str]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from turntrace.records.batch import Batch, Worked
 from turntrace.records.fragment import FrameKind
 from turntrace.records.observation import ErrorInfo, Observation
-from turntrace.records.rollup import RollupFact
+from turntrace.records.rollup import RollupFact, own_times
 from turntrace.records.trace import Trace
 from turntrace.records.usage import Cost, Usage
 from turntrace.storage.batches import write_batch
@@ -123,8 +123,14 @@ def facts_of(trace: Trace) -> tuple[RollupFact, ...]:
         duration_us=trace.duration_us,
         ttft_us=trace.ttft_us,
     )
-    calls = [_call_fact(step, shared) for step in trace.observations if step.type == "generation"]
-    return (of_turn, *calls)
+    pieces = ((step.span_id, step.parent_span_id, step.started_at_us, step.duration_us) for step in trace.observations)
+    own = own_times(pieces)
+    return (of_turn, *(_step_fact(step, shared, own[step.span_id]) for step in trace.observations))
+
+
+def _step_fact(step: Observation, shared: dict[str, Any], own_us: int) -> RollupFact:
+    of_step = {**shared, "step": f"{step.type}:{step.name}", "own_us": own_us}
+    return _call_fact(step, of_step) if step.type == "generation" else RollupFact(**of_step)
 
 
 def _call_fact(step: Observation, shared: dict[str, Any]) -> RollupFact:

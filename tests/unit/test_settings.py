@@ -91,3 +91,81 @@ def test_the_wire_form_makes_equal_settings_again() -> None:
 
 def test_raw_content_needs_both_settings_by_hand() -> None:
     assert Settings(content="full", redaction="off").content == "full"
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        (
+            "production-eu=postgresql+psycopg://me:can,ary=1@eu.example/x?a=1,b=2, staging=sqlite:///a/b.db",
+            {
+                "production-eu": "postgresql+psycopg://me:can,ary=1@eu.example/x?a=1,b=2",
+                "staging": "sqlite:///a/b.db",
+            },
+        ),
+        ({"turntrace-evaluation": "sqlite:///c.db"}, {"turntrace-evaluation": "sqlite:///c.db"}),
+    ],
+)
+def test_stores_of_environments_are_read_and_not_shown(given: object, found: dict[str, str]) -> None:
+    settings = Settings(content_urls=given)  # type: ignore[arg-type]
+    assert {name: url.reveal() for name, url in settings.content_stores().items()} == found
+    assert "can,ary" not in repr(settings) + repr(settings.content_stores())
+    assert Settings.of(**settings.wire()).content_stores() == settings.content_stores()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "sqlite:///canary.db",
+        "EU=sqlite:///canary.db",
+        '{"eu": 7}',
+        "{canary",
+        "eu=",
+        "eu=canary",
+        "postgresql://me:canary@h/x?sslmode=require",  # the name of the environment forgotten
+        "eu=sqlite:///a.db, postgresql://me:canary@h/x?a=sqlite:///b.db",
+        '{"postgresql://me:canary@h/x": "sqlite:///a.db"}',
+        "eu=postgresql://me:canary@h/x us=sqlite:///a.db",  # no comma
+        "eu=postgresql://me:canary@h/x;us=sqlite:///a.db",
+        "eu=postgresql://me:canary@h/x,",
+        "canary,eu=sqlite:///a.db",
+        "eu=sqlite:///canary.db,eu=sqlite:///a.db",
+        '{"eu": "sqlite:///canary.db", "eu": "sqlite:///a.db"}',
+        "eu=postgresql://h:canary/x",
+    ],
+)
+def test_stores_that_are_not_understood_are_refused_without_being_shown(given: str) -> None:
+    with pytest.raises(SettingsError, match="content_urls") as refused:
+        Settings(content_urls=given)  # type: ignore[arg-type]
+    assert "canary" not in str(refused.value)
+
+
+def test_a_store_must_be_among_the_hosts_that_may_be_called() -> None:
+    url = "eu=postgresql://me:canary@eu.example/x"
+    assert Settings(content_urls=url, outgoing_hosts=("*.example",)).content_stores()  # type: ignore[arg-type]
+    assert Settings(content_urls="eu=sqlite:///x.db", outgoing_hosts=("a.example",)).content_stores()  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match="outgoing_hosts") as refused:
+        Settings(content_urls=url, outgoing_hosts=("a.example",))  # type: ignore[arg-type]
+    assert "canary" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://eu.example/x?host=us.example",
+        "postgresql:///x?host=eu.example,us.example",
+        "postgresql://eu.example:canary@us.example/x",
+        "postgresql://eu.example:can/ary@us.example/x",
+        "postgresql://eu.example/x?hostaddr=192.0.2.1",
+        "postgresql://eu.example/x?service=canary",
+    ],
+)
+def test_every_host_that_a_store_may_be_connected_at_is_looked_at(url: str) -> None:
+    with pytest.raises(SettingsError, match="outgoing_hosts"):
+        Settings(content_urls=f"eu={url}", outgoing_hosts=("eu.example",))  # type: ignore[arg-type]
+
+
+def test_of_the_address_of_a_store_its_hosts_are_told_and_no_names() -> None:
+    urls = "eu=postgresql://me:p/w@eu.example/x?host=us.example,here=sqlite:///a.db"
+    found = Settings(content_urls=urls).content_hosts()  # type: ignore[arg-type]
+    assert found == {"eu": ("eu.example", "us.example"), "here": ()}

@@ -199,11 +199,12 @@ _SESSION: Final = record(
 _COST_ROW: Final = record(
     {
         "start": moment("of the interval; only with `interval`"),
-        "requests": integer("turns, or model calls where model or provider is grouped or filtered by"),
+        "requests": integer("turns; by model, provider, prompt and input_length model calls; by step steps"),
         "turns": nullable(integer("null where model calls are counted")),
         "calls": _COUNT,
         "errors": _COUNT,
         "unpriced": integer("model calls without a known price"),
+        "own_ms": number("time that the steps took themselves; only by `step`", minimum=0),
         "cost": nullable(money("US dollars, exact; null where nothing had a price")),
         "cost_input": nullable(money()),
         "cost_output": nullable(money()),

@@ -38,6 +38,7 @@ _PARAMETERS: Final = (
             "route",
             "release",
             "tag",
+            "step",
         )
     ),
     *paging(MAX_LIMIT),
@@ -68,11 +69,13 @@ def _row(row: CostRow) -> dict[str, Any]:
     keys = {name: value or None for name, value in row.keys.items()}
     start = {} if row.start_at_us is None else {"start": time(row.start_at_us)}
     names = ("requests", "turns", "calls", "errors", "unpriced")
+    own = {"own_ms": row.own_us / 1000} if "step" in row.keys else {}
     tokens = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
     return {
         **start,
         **keys,
         **{name: getattr(row, name) for name in (*names, *tokens)},
+        **own,
         "cost": money(row.cost_total_nano),
         "cost_input": money(row.cost_input_nano),
         "cost_output": money(row.cost_output_nano),

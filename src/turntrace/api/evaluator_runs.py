@@ -7,6 +7,7 @@ from typing import Any, Final
 from sqlalchemy import Connection
 
 from turntrace.api import parameter
+from turntrace.api.access import require
 from turntrace.api.answer import money
 from turntrace.api.answer import time as instant
 from turntrace.api.endpoint import Answer, Call, Endpoint
@@ -15,7 +16,7 @@ from turntrace.api.problem import bad_body
 from turntrace.api.schema import Schema, boolean, free, integer, listing, moment, nullable, record, text
 from turntrace.api.schema import money as amount
 from turntrace.jobs import workbench
-from turntrace.storage import evaluations
+from turntrace.storage import evaluations, repeats
 from turntrace.storage.queries import evaluators as queries
 from turntrace.storage.queries.evaluators import Backfill, Run
 
@@ -99,6 +100,8 @@ async def _backfill(call: Call) -> Answer:
     from_us, to_us = _instant(body, "from", now_us - 7 * _DAY_US), _instant(body, "to", now_us)
     if to_us <= from_us:
         raise bad_body("$.to", "`to` must be later than `from`.")
+    if body.get("dry_run") and call.principal is not None:
+        require(call.principal, ("write",), ("read",))  # how many match tells of what they hold
 
     def work(c: Connection) -> Backfill | workbench.Estimate:
         evaluator = queries.get(c, call.request.path_params["evaluator_id"])
@@ -133,6 +136,17 @@ async def _retry(call: Call) -> Answer:
     return Answer({"retried": await call.run(call.context.database.transact, work)})
 
 
+async def _again(call: Call) -> Answer:
+    body = await call.body()
+    targets, times = body.get("targets", 20), body.get("times", 2)
+
+    def work(c: Connection) -> int:
+        evaluator = queries.get(c, call.request.path_params["evaluator_id"])
+        return repeats.ask(c, evaluator, targets=targets, times=times, now_us=time.time_ns() // 1000)
+
+    return Answer({"asked": await call.run(call.context.database.transact, work)})
+
+
 def page_of(item: Schema) -> Schema:
     """A page of these."""
     return record({"data": listing(item), "next_cursor": nullable(text())})
@@ -152,7 +166,14 @@ _PERIOD_BODY: Final = record(
     {
         "from": text("earliest start; by default seven days ago", format="date-time"),
         "to": text("latest start; by default now", format="date-time"),
-        "dry_run": boolean("only say how many judgements it would ask for, and what they would cost"),
+        "dry_run": boolean("only say how many judgements it would ask for, and their cost; needs `read`, too"),
+    },
+    required=(),
+)
+_AGAIN_BODY: Final = record(
+    {
+        "targets": integer("how many of what it judged last; 20", minimum=1, maximum=repeats.MOST_TARGETS),
+        "times": integer("how often each of them; 2", minimum=1, maximum=repeats.MOST_TIMES),
     },
     required=(),
 )
@@ -174,6 +195,15 @@ ENDPOINTS: Final[Sequence[Endpoint]] = (
         "Try again what has failed for good",
         _retry,
         answers={200: ("how many", record({"retried": integer()}))},
+    ),
+    endpoint(
+        "POST",
+        f"{ONE}/repeats",
+        "repeatJudgements",
+        "Judge again what its current version judged last, to compare; this gives no scores",
+        _again,
+        body=_AGAIN_BODY,
+        answers={200: ("how many were asked for; none twice in one UTC day", record({"asked": integer()}))},
     ),
     endpoint(
         "GET", f"{ONE}/backfills", "listBackfills", "History given to it", _backfills,

@@ -6,7 +6,6 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from turntrace.api.access import require
 from turntrace.api.answer import money
 from turntrace.api.answer import time as instant
 from turntrace.api.endpoint import Answer, Call, Endpoint
@@ -206,8 +205,6 @@ async def _delete(call: Call) -> Answer:
 
 async def _preview(call: Call) -> Answer:
     definition, api_key = await _read(call, {"name": "preview", **await call.body()})
-    if definition.check is None and call.principal is not None:
-        require(call.principal, ("write",), _READS)  # whoever names a judge or a function is sent the texts
     found = await call.run(
         workbench.preview, call.context.database, _bench(call), definition, api_key=api_key, now_us=_now_us()
     )
@@ -217,24 +214,20 @@ async def _preview(call: Call) -> Answer:
             "matched": found.matched,
             "is_capped": found.is_capped,
             "estimated_cost": money(found.estimated_cost_nano),
-            "samples": [_shape_of_sample(sample, may_read=_may_read(call)) for sample in found.samples],
+            "samples": [_shape_of_sample(sample) for sample in found.samples],
         }
     )
 
 
-def _may_read(call: Call) -> bool:
-    return call.principal is not None and call.principal.may(*_READS)
-
-
-def _shape_of_sample(sample: workbench.Sample, *, may_read: bool) -> dict[str, Any]:
+def _shape_of_sample(sample: workbench.Sample) -> dict[str, Any]:
     verdict = sample.outcome.verdict
     return {
         "turn_id": sample.candidate.turn_id,
         "session_id": sample.candidate.session_id,
-        "question": sample.question[:2000] if may_read else None,
-        "answer": sample.answer[:2000] if may_read else None,
+        "question": sample.question[:2000],
+        "answer": sample.answer[:2000],
         "value": verdict.value if verdict else None,
-        "reason": verdict.reason if verdict and may_read else None,
+        "reason": verdict.reason if verdict else None,
         "error": sample.outcome.error,
     }
 
@@ -256,8 +249,9 @@ ENDPOINTS: Final[Sequence[Endpoint]] = (
         "POST",
         "/evaluators/preview",
         "previewEvaluator",
-        "Try a definition on the latest turns that it matches; nothing is stored. Judges, functions: also `read`",
+        "Try a definition on the latest turns that it matches; nothing is stored",
         _preview,
+        besides=_READS,  # even a check's yes or no tells what stands in a text
         body=BODY,
         answers={200: ("what it said", _PREVIEW)},
     ),

@@ -34,6 +34,7 @@ TRACE_FILTERS: Final[tuple[Parameter, ...]] = (
     parameter.text("score", "name, name=value, name<0.5, name>0.5, name<=0.5 or name>=0.5"),
     parameter.text("tag", "a tag"),
     parameter.text("prompt", "prompt name, or name@version"),
+    parameter.text("step", "a step of this type and name: type:name"),
     parameter.text("q", "words in name and previews, or an id"),
 )
 _NAMES: Final = {"from": "from_us", "to": "to_us"}

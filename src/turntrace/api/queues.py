@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
+from turntrace.api.access import require
 from turntrace.api.answer import time as instant
 from turntrace.api.endpoint import Answer, Call, Endpoint
 from turntrace.api.problem import bad_body
@@ -117,14 +118,32 @@ async def _get(call: Call) -> Answer:
 
 
 async def _create(call: Call) -> Answer:
-    body = await call.body()
-    return Answer(await call.run(call.context.database.transact, _store, None, body), 201)
+    body = await _body(call)
+    return Answer(await call.run(call.context.database.transact, _store, None, await _redacted(call, body)), 201)
 
 
 async def _replace(call: Call) -> Answer:
-    body = await call.body()
+    body = await _body(call)
     queue_id = call.request.path_params["queue_id"]
-    return Answer(await call.run(call.context.database.transact, _store, queue_id, body))
+    return Answer(await call.run(call.context.database.transact, _store, queue_id, await _redacted(call, body)))
+
+
+async def _body(call: Call) -> Mapping[str, Any]:
+    """The definition; one that fills itself tells by its progress how many turns its filter finds."""
+    body = await call.body()
+    if body.get("filter") and call.principal is not None:
+        require(call.principal, ("write",), ("read",))
+    return body
+
+
+async def _redacted(call: Call, body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Name and instructions may quote somebody: redacted before they are stored."""
+
+    def redacted() -> dict[str, str]:
+        texts = {name: body[name] for name in ("name", "instructions") if body.get(name)}
+        return {name: call.context.redact_text(text) for name, text in texts.items()}
+
+    return {**body, **await call.run(redacted)}
 
 
 def _store(c: Connection, queue_id: str | None, body: Mapping[str, Any]) -> dict[str, Any]:

@@ -82,8 +82,6 @@ class Exchange:
         self.turn = turn
         turn.resolve = self.resolve
         self.guard: Guard = turn.recorder.guard
-        self.has_begun = False
-        self.is_gone = False
         self._rules = rules
         self._carrier = carrier
         self._route_of = route_of
@@ -91,10 +89,9 @@ class Exchange:
         self._length: str | None = None
         self._completion: Completion | None = None
         self._activation: Activation | None = None
-        self._is_identified = False
-        self._was_asked = False
-        self._has_late_bytes = False
-        self._is_disowned = False
+        # Nobody has anything to ask: identified from the start.
+        self._is_identified = self._was_asked = not rules.has_questions
+        self.has_begun = self.is_gone = self._has_late_bytes = self._is_disowned = False
 
     def enter(self) -> None:
         """Make the turn current in this context, unless it is."""
@@ -144,9 +141,10 @@ class Exchange:
         if is_suspended():
             self._disown()
             return
-        is_encoded = headers.get("content-encoding", "identity").lower() != "identity"
-        self.turn.begin_response(status, None if is_encoded else headers.get("content-type"))
-        self.turn.route = self._route_of(self._carrier, self._root) or self.turn.path
+        turn = self.turn
+        is_encoded = "content-encoding" in headers and headers["content-encoding"].lower() != "identity"
+        turn.begin_response(status, None if is_encoded else headers.get("content-type"))
+        turn.route = self._route_of(self._carrier, self._root) or turn.path
         self._length, self._completion = headers.get("content-length"), None
 
     def _disown(self) -> None:
@@ -164,7 +162,8 @@ class Exchange:
             if not self.is_gone:
                 turn.sent(chunk, more=more)
             if turn.is_finished:
-                self._has_late_bytes = self._has_late_bytes or bool(chunk)
+                if chunk:
+                    self._has_late_bytes = True
             elif not more or (chunk and self._followed().ends_stream(chunk)):
                 self._finish("client_disconnected" if self.is_gone else "complete")
             else:
@@ -250,9 +249,10 @@ class Exchange:
             is_whole: nothing more was to come, although no piece completed the answer (a HEAD request, say).
         """
         try:
+            turn = self.turn
             self._close(is_whole)
-            if self.turn.is_recorded():
-                self.turn.recorder.note_turn(self.turn.overhead_ns)
+            if turn.is_recorded():
+                turn.recorder.note_turn(turn.overhead_ns)
         except Exception as exc:
             self.guard.fault("capture.close", exc)
             self._end_anyhow()
@@ -279,7 +279,8 @@ class Exchange:
     def finish(self) -> None:
         """Nothing of the answer is left to be seen: END."""
         try:
-            self._finish("complete")
+            if not self.turn.is_finished:  # a piece that completed the answer was seen
+                self._finish("complete")
         except Exception as exc:
             self.guard.fault("capture.finish", exc)
 

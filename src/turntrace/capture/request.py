@@ -25,6 +25,9 @@ class Incoming:
     foreign: tuple[BaggageEntry, ...] = ()  # other entries, passed on as they came
 
 
+_NOTHING: Final = Incoming()  # of most requests; nobody changes it
+
+
 class HeaderNames:
     """The headers worth reading, in the forms of both interfaces."""
 
@@ -64,9 +67,9 @@ def read_request(
         peer: address of the peer, None where there is none (unix socket).
         query: gives the query string; only called where the session may stand in it.
     """
-    incoming = Incoming()
     if not headers and not rules.session_query:
-        return incoming
+        return _NOTHING
+    incoming = Incoming()
     if "traceparent" in headers and rules.trust.continues_trace(peer):
         incoming.parent = read_context(headers["traceparent"], headers.get("tracestate", _NO_VALUES))
     if REQUEST_ID in headers:

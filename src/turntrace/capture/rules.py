@@ -26,6 +26,7 @@ class CaptureRules:
         "baggage_keys",
         "find_session",
         "find_user",
+        "has_questions",
         "has_response_headers",
         "is_excluded",
         "session_cookie",
@@ -43,4 +44,5 @@ class CaptureRules:
         self.baggage_keys = frozenset(settings.baggage_keys)
         self.find_session = settings.session_id
         self.find_user = settings.user_id
+        self.has_questions = self.find_session is not None or self.find_user is not None
         self.has_response_headers = settings.response_headers

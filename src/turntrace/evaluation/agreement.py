@@ -105,10 +105,13 @@ def differs(a: tuple[float, float, int], b: tuple[float, float, int]) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LengthBias:
-    """How a judge's value goes with the length of what it judged: Spearman's rank correlation, -1..1."""
+    """How a judge's value goes with the length of what it judged: Spearman's rank correlation, -1..1, with the bounds
+    of its 95 % interval (Fisher's z with the variance of Bonett and Wright, 2000)."""
 
     n: int
     rho: float
+    low: float
+    high: float
 
 
 def length_bias(values: Sequence[float], lengths: Sequence[int]) -> LengthBias | None:
@@ -119,7 +122,12 @@ def length_bias(values: Sequence[float], lengths: Sequence[int]) -> LengthBias |
     mean = (len(x) + 1) / 2
     over = sum((a - mean) * (b - mean) for a, b in zip(x, y, strict=True))
     under = (sum((a - mean) ** 2 for a in x) * sum((b - mean) ** 2 for b in y)) ** 0.5
-    return LengthBias(n=len(x), rho=over / under)
+    rho = over / under
+    z, half = (
+        math.atanh(max(-0.999999, min(0.999999, rho))),
+        1.959964 * ((1 + rho * rho / 2) / max(1, len(x) - 3)) ** 0.5,
+    )
+    return LengthBias(n=len(x), rho=rho, low=math.tanh(z - half), high=math.tanh(z + half))
 
 
 def _ranks(values: Sequence[float]) -> list[float]:

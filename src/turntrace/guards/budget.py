@@ -80,7 +80,7 @@ class Budgets:
     def _begin(self) -> None:
         self._pid = os.getpid()
         self._lock = threading.Lock()
-        self._ledger = Ledger()
+        self._ledger = Ledger(self._settings.budget_lease_seconds)
         self._recent: dict[str, int] = {}
         self._index = _Index(())
         self._known_rules: tuple[Budget, ...] | None = None
@@ -445,7 +445,7 @@ class Hold:
             is_known = all(account.is_known for account in accounts)
             strict = [account for account in accounts if account.is_strict]
             return is_known and (
-                all(account.free >= amount for account in strict)
+                not any(account.lacks(amount, time.monotonic()) for account in strict)
                 or any(account.denied_at >= began for account in strict)
             )
 

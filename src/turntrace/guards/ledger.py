@@ -4,6 +4,7 @@ Knows no database and no thread: `keeper` carries changes to and fro. All amount
 """
 
 import threading
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -26,6 +27,7 @@ class Account:
     """One value of one budget in one period, as far as this process knows.
 
     `granted` is ours until spent; `held` of it is reserved for calls under way; `used` was spent and not yet told.
+    What is granted is ours until `lease_until` (monotonic): who is not heard of for so long is taken for dead.
     `elsewhere` is what the database last said that is spent and reserved altogether, our own grant left out.
     """
 
@@ -41,6 +43,8 @@ class Account:
     calls: int = 0
     refused: int = 0
     denied_at: float = -1e9
+    asked_at: float = -1e9
+    lease_until: float = -1e9
     touched_at: float = 0.0
     is_known: bool = False
     told: Change | None = field(default=None, repr=False)
@@ -49,6 +53,10 @@ class Account:
     def free(self) -> int:
         """What may be reserved without asking."""
         return self.granted - self.held - self.used
+
+    def lacks(self, amount: int, now: float) -> bool:
+        """Whether so much cannot be reserved without asking."""
+        return self.free < amount or (amount > 0 and self.lease_until <= now)
 
     @property
     def is_over(self) -> bool:
@@ -69,7 +77,9 @@ class Account:
 class Ledger:
     """The accounts of one process. Thread-safe; every method is quick."""
 
-    def __init__(self) -> None:
+    def __init__(self, lease_seconds: float = 60.0) -> None:
+        self._lease_seconds = lease_seconds
+        self._holder = uuid.uuid4().hex  # this process, to the database
         self._accounts: dict[Key, Account] = {}
         self._lock = threading.Lock()
 
@@ -93,7 +103,7 @@ class Ledger:
             is_forced: hold it whatever there is: the database cannot be asked, and calls are let through.
         """
         with self._lock:
-            short = [account for account, amount in accounts if account.is_strict and account.free < amount]
+            short = [account for account, amount in accounts if account.is_strict and account.lacks(amount, now)]
             if short and not is_forced:
                 for account, amount in accounts:
                     if account in short:
@@ -172,17 +182,23 @@ class Ledger:
         release = min(spend, max(0, account.granted - account.held))
         if is_idle:
             release = max(0, account.granted - account.held)
-        need = max(0, want - account.free) if want and not is_last else 0
-        if not (spend or calls or refused or release or need) and (account.is_known or is_last):
+        # What was held beyond its lease may be another's by now: it is asked for again.
+        own = account.free if now < account.lease_until else 0
+        need = max(0, want - own) if want and not is_last else 0
+        is_lapsing = account.granted > 0 and now >= account.lease_until - self._lease_seconds / 2
+        if not (spend or calls or refused or release or need or is_lapsing) and (account.is_known or is_last):
             return None
         wish = need + account.budget.limit_nano // SHARE if need else 0
         account.granted -= release
+        account.asked_at = now
         account.used, account.calls, account.refused = 0, 0, 0
         return Change(
             budget_id=account.budget.id,
             value=account.value,
             period_at_us=account.period_at_us,
             user_id=account.user_id,
+            holder=self._holder,
+            lease_us=round(self._lease_seconds * 1_000_000),
             spend=spend,
             release=release,
             need=need,
@@ -197,7 +213,8 @@ class Ledger:
             for account, outcome in zip(accounts, outcomes, strict=True):
                 change, account.told = account.told, None
                 assert change is not None
-                account.granted += outcome.granted
+                account.granted = outcome.held
+                account.lease_until = account.asked_at + self._lease_seconds
                 account.elsewhere = max(0, outcome.spent + outcome.reserved - account.granted)
                 account.is_known = True
                 if change.need > outcome.granted:

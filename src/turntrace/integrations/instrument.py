@@ -18,6 +18,7 @@ from turntrace.integrations.catalog import Instrumentation, key_of
 from turntrace.integrations.globalprovider import set_global_provider
 from turntrace.integrations.openai import switch
 from turntrace.integrations.openai.others import is_wrapped_by_another
+from turntrace.tracing.logs import TurntraceLoggerProvider
 from turntrace.tracing.provider import TurntraceTracerProvider
 from turntrace.tracing.recorder import Recorder
 
@@ -154,7 +155,9 @@ def _switch_on(recorder: Recorder, provider: TurntraceTracerProvider, item: Inst
     conflict = instrumentor._check_dependency_conflicts()
     if conflict is not None:
         return Found(item.library, item.package, "left alone", str(conflict))
-    instrumentor.instrument(tracer_provider=provider)
+    # Only the official ones say texts in log records, where they are told to.
+    logs = {"logger_provider": TurntraceLoggerProvider(recorder)} if item.rank == 0 else {}
+    instrumentor.instrument(tracer_provider=provider, **logs)
     wants_texts = item.rank == 0 and recorder.settings.content != "metadata" and not os.environ.get(_CONTENT_VARIABLE)
     note = f"without texts: set {_CONTENT_VARIABLE}=span_only" if wants_texts else ""
     return Found(item.library, item.package, "on", note)

@@ -13,11 +13,12 @@ from typing import Final
 
 from sqlalchemy import Connection
 
+from turntrace.errors import TurntraceError
 from turntrace.failpoint import reach
 from turntrace.jobs.archive import Archive
 from turntrace.keyring import KeyRing
 from turntrace.records.erasure import Receipt, Target
-from turntrace.storage import audit, belonging, receipts, tombstones
+from turntrace.storage import audit, belonging, bulk, receipts, strays, tombstones
 from turntrace.storage.database import Database
 from turntrace.storage.erasure import Eraser, overwriting
 from turntrace.storage.pace import Stopwatch
@@ -29,7 +30,10 @@ TURNS_AT_ONCE: Final = 250
 LONGEST_PAUSE_SECONDS: Final = 0.2
 PASSES: Final = 5  # of deletion and verification, before it is left to the next run
 SCRUBBING: Final = ("scrubbing",)
-SCRUBBED_A_SECOND: Final = 10 << 20  # bytes of a SQLite file that VACUUM may keep somebody waiting for
+SCRUBBED_A_SECOND: Final = 10 << 20  # bytes of a SQLite file that VACUUM is sure to write
+SCRUBBED_AT_ONCE: Final = (
+    64 << 20
+)  # bytes of a file that somebody waits for: half a second; larger ones go by the timer
 REQUEST_SECONDS: Final = 20.0  # longest that somebody waits for a receipt; then the timer goes on
 _LONGEST_ACTOR: Final = 100
 
@@ -71,7 +75,7 @@ def erase_at_once(
     """
     asked = database.transact(ask, target, actor=actor, suppress=suppress)
     receipt = work_off(database, asked.id, keys, deadline=time.monotonic() + seconds, archive_dir=archive_dir)
-    clean_up(database, [receipt], keys, most_bytes=int(min(seconds * SCRUBBED_A_SECOND, 1 << 62)))
+    clean_up(database, [receipt], keys, most_bytes=int(min(seconds * SCRUBBED_A_SECOND, SCRUBBED_AT_ONCE)))
     with database.read() as connection:
         return receipts.get(connection, asked.id)
 
@@ -153,10 +157,28 @@ def work_off(
         if archive_dir is not None:
             _forget_archived(database, erasure_id, Archive(Path(archive_dir)))
         reach("erase.before_verify")
+        if not _clear_stores(database, erasure_id, deadline):
+            break
         if database.transact(_verify, erasure_id, keys, _physical(database)):
             break
     with database.read() as connection:
         return receipts.get(connection, erasure_id)
+
+
+def _clear_stores(database: Database, erasure_id: str, deadline: float) -> bool:
+    """Delete in the stores of `content_urls` what this erasure left there; False where that cannot be done yet."""
+    if not strays.is_any(database):
+        return True
+    erasure = database.transact(receipts.hold, erasure_id)
+    if erasure is None:
+        return True
+    with database.read() as connection:
+        erased = tombstones.turns_of(connection, erasure_id)
+    try:
+        return strays.clear(database, erased, erasure.staged, deadline=deadline)
+    except TurntraceError as error:
+        log.warning("an erasure waits: %s", type(error).__name__)
+        return False
 
 
 def _forget_archived(database: Database, erasure_id: str, archive: Archive) -> None:
@@ -210,6 +232,7 @@ def _delete(database: Database, erasure_id: str, deadline: float) -> bool:
 
 def _delete_some(connection: Connection, erasure_id: str, size: int) -> int | None:
     """The transaction: some turns, or, when there are none left, the rest. None: finished already."""
+    bulk.go_by_index(connection)
     digest_key = tombstones.take_fence(connection, exclusive=True)
     erasure = receipts.hold(connection, erasure_id)
     if erasure is None:
@@ -225,6 +248,7 @@ def _delete_some(connection: Connection, erasure_id: str, size: int) -> int | No
 
 def _verify(connection: Connection, erasure_id: str, keys: KeyRing, physical: str) -> bool:
     """Sign, when nothing is left."""
+    bulk.go_by_index(connection)
     tombstones.take_fence(connection)
     erasure = receipts.hold(connection, erasure_id)
     if erasure is None:
@@ -232,6 +256,9 @@ def _verify(connection: Connection, erasure_id: str, keys: KeyRing, physical: st
     left = belonging.remaining(connection, erasure.target, erasure_id)
     if left:
         log.info("an erasure goes on: rows were left in %s", ", ".join(left))
+        return False
+    if strays.are_left(connection, tombstones.turns_of(connection, erasure_id), erasure.staged):
+        log.info("an erasure goes on: a writer has not come back from a store")
         return False
     at_us = now_us()
     receipt = receipts.finish(connection, erasure_id, keys=keys, physical=physical, now_us=at_us)

@@ -148,13 +148,18 @@ def _unreadable(claim: Claim) -> evaluations.Ended:
 def _load(connection: Connection, claims: Sequence[Claim]) -> dict[int, tuple[Trace, ...]]:
     """The turns that the claims are about, by claim."""
     ids = {claim.candidate.turn_id for claim in claims if claim.candidate.turn_id}
-    turns = traces.by_ids(connection, sorted(ids))
+    turns = traces.by_ids(connection, sorted(ids), is_strict=True)
     found: dict[int, tuple[Trace, ...]] = {}
     for claim in claims:
         item = claim.candidate
         if item.target == "session":
             found[claim.id] = traces.of_session(
-                connection, item.session_id or "", item.user_id, with_unknown=False, limit=candidates.MOST_TURNS
+                connection,
+                item.session_id or "",
+                item.user_id,
+                with_unknown=False,
+                limit=candidates.MOST_TURNS,
+                is_strict=True,
             )
         else:
             found[claim.id] = (turns[item.turn_id],) if item.turn_id in turns else ()

@@ -55,12 +55,14 @@ Records = Callable[[str, JudgeSpec, str, tuple[str, ...], int], AbstractContextM
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Means:
-    """What evaluators work with, given from above. `records(name, spec, prompt, tags, depth)` opens a run's trace."""
+    """What evaluators work with, given from above. `records(name, spec, prompt, tags, depth)` opens a run's trace;
+    `redact(verdict, scope)` is for what is stored: models repeat what they read, functions of the host know more."""
 
     asks: Asks
     runs: Runs
     records: Records
     unseal: Callable[[str], str]
+    redact: Callable[[Verdict, str], Verdict] = lambda verdict, scope: verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +79,10 @@ def judge(task: Task, means: Means) -> evaluations.Ended:
     """Run the evaluator. Whatever goes wrong is an error with a word for it, never a score."""
     run = _Run()
     try:
-        verdict = _verdict(task, means, run)
+        found = _verdict(task, means, run)
+        candidate = task.claim.candidate
+        scope = candidate.turn_id or candidate.session_id or ""
+        verdict = means.redact(found, scope) if found is not None else None
         outcome = Outcome(verdict=verdict, cost_nano=run.cost_nano, judge_turn_id=run.turn_id)
     except EvaluationFailed as error:
         outcome = Outcome(
@@ -91,7 +96,8 @@ def judge(task: Task, means: Means) -> evaluations.Ended:
         # Of a host's function, or ours: its text may hold content.
         reason = f"{type(error).__name__}"[:200]
         outcome = Outcome(error=reason, cost_nano=run.cost_nano, judge_turn_id=run.turn_id)
-    score = _score(task, outcome.verdict, outcome) if outcome.verdict is not None else None
+    is_score = outcome.verdict is not None and not task.claim.is_repeat
+    score = _score(task, outcome.verdict, outcome) if outcome.verdict is not None and is_score else None
     return evaluations.Ended(claim=task.claim, outcome=outcome, score=score)
 
 

@@ -14,10 +14,12 @@ from turntrace.evaluation.queue import Queue
 from turntrace.records.filter import TraceFilter
 from turntrace.storage import queues
 from turntrace.storage.database import Database
+from turntrace.storage.queries.quality import disputed
 from turntrace.storage.queries.traces import list_ids
 
 DAY_US: Final = 86_400_000_000
 MOST_MATCHES: Final = 100_000  # turns of a day that are chosen among
+DISAGREEMENT: Final = "disagreement"  # a score's name: turns about which two said different things
 _NAMES: Final = frozenset(field.name for field in fields(TraceFilter)) - {"from_us", "to_us"}
 
 
@@ -36,8 +38,12 @@ def fill_queues(database: Database, *, now_us: int | None = None) -> Mapping[str
 
 
 def _chosen(connection: Connection, queue: Queue, from_us: int, to_us: int) -> list[str]:
-    narrowed = replace(read_filter(queue.filter or {}), from_us=from_us, to_us=to_us)
+    given = queue.filter or {}
+    narrowed = replace(read_filter(given), from_us=from_us, to_us=to_us)
     turn_ids = list_ids(connection, narrowed, limit=MOST_MATCHES)
+    if DISAGREEMENT in given:
+        told_apart = disputed(connection, str(given[DISAGREEMENT]), from_us=from_us, to_us=to_us, limit=MOST_MATCHES)
+        turn_ids = [turn_id for turn_id in turn_ids if turn_id in told_apart]
     return sorted(turn_ids, key=lambda turn_id: _place(queue.id, turn_id))[: queue.daily]
 
 
@@ -46,15 +52,15 @@ def _place(queue_id: str, turn_id: str) -> bytes:
 
 
 def read_filter(given: Mapping[str, Any]) -> TraceFilter:
-    """The filter of a queue, by the names that the lists have for it, without times.
+    """The filter of a queue, by the names that the lists have for it, without times; `disagreement` is read apart.
 
     Raises:
         InvalidInput: there is no such filter, or a number that is none.
     """
-    unknown = sorted(set(given) - _NAMES)
+    unknown = sorted(set(given) - _NAMES - {DISAGREEMENT})
     if unknown:
         raise InvalidInput(f"filter: the trace list does not know {', '.join(unknown)[:100]}", field="filter")
-    values: dict[str, Any] = {name: str(value) for name, value in given.items()}
+    values: dict[str, Any] = {name: str(value) for name, value in given.items() if name != DISAGREEMENT}
     try:
         if "min_cost" in values:
             values["min_cost"] = Decimal(values["min_cost"])

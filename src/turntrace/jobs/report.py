@@ -60,15 +60,24 @@ def period(every: str, now_us: int) -> tuple[int, int]:
     return _us(start), _us(end)
 
 
-def make(c: Connection, pricer: Pricer, *, every: str, now_us: int, panel_url: str | None = None) -> Report:
+def make(
+    c: Connection,
+    pricer: Pricer,
+    *,
+    every: str,
+    now_us: int,
+    panel_url: str | None = None,
+    success: str | None = None,
+) -> Report:
     """The report of the last whole period.
 
     Args:
         panel_url: public address of the panel: every name leads to its turns there; none: no links.
+        success: the setting `success_score`.
     """
     start, end = period(every, now_us)
     wanted = TraceFilter(from_us=start, to_us=end, environment=Except(spending.JUDGES))
-    found = spending.summarise(c, pricer, wanted, group="feature", now_us=end)
+    found = spending.summarise(c, pricer, wanted, group="feature", now_us=end, success=success)
     days = costs(c, interval="day", filter=wanted)
     tables = [(label, name, costs(c, group_by=(name,), filter=wanted)) for name, label in GROUPS.items()]
     title = f"Spending {_date(start)}" + ("" if every == "day" else f" to {_date(end - DAY_US)}")
@@ -94,6 +103,7 @@ def send_due(
     deliver: Mapping[str, Deliver],
     now_us: Callable[[], int],
     panel_url: str | None = None,
+    success: str | None = None,
 ) -> Mapping[str, int]:
     """Send the report of the last period to who has not got it. The others are tried again at the next run.
 
@@ -111,7 +121,8 @@ def send_due(
     if not is_due(database, every=every, now_us=now_us):
         return {"sent": 0}
     with database.read() as connection:
-        report = make(connection, open_pricer(connection), every=every, now_us=now, panel_url=panel_url)
+        pricer = open_pricer(connection)
+        report = make(connection, pricer, every=every, now_us=now, panel_url=panel_url, success=success)
         reached = _reached(connection, this)
     failed: list[TurntraceError] = []
     for key in deliver.keys() - reached:
@@ -234,7 +245,7 @@ _TEXT: Final = """<!doctype html>
 <title>{{ title }}</title></head>
 {% set cell = "padding:6px 5px;border-bottom:1px solid #e3e4ea;font-size:14px;word-break:break-word" %}
 {% set right = cell ~ ";text-align:right;width:78px" %}
-{% set small = cell ~ ";text-align:right;width:60px" %}
+{% set small = cell ~ ";text-align:right;width:70px;white-space:nowrap" %}
 {% macro bar(width) %}
 <div style="background:#ececf2;height:8px"><div style="background:#4b50d0;height:8px;width:{{ width }}%"></div></div>
 {% endmacro %}
@@ -252,7 +263,11 @@ _TEXT: Final = """<!doctype html>
 {{ "{:,}".format(total.turns or 0) }} requests, {{ "{:,}".format(total.errors) }} failed;
 {{ money(each(total.cost_total_nano, total.turns or 0)) }} a request,
 {{ money(each(total.cost_total_nano, found.active_users)) }} for each of
-{{ "{:,}".format(found.active_users) }} active users.
+{{ "{:,}".format(found.active_users) }} active users,
+{{ money(each(total.cost_total_nano, found.sessions)) }} for each of {{ "{:,}".format(found.sessions) }} sessions
+{%- if found.successes is not none %},
+{{ money(each(total.cost_total_nano, found.successes)) }} for each of {{ "{:,}".format(found.successes) }} turns that
+succeeded{% endif %}.
 {{ "Evaluators spent " ~ money(found.judges_nano) ~ " besides." if found.judges_nano }}
 {{ "The cache saved about " ~ money(found.savings_nano) ~ "." if found.savings_nano is not none }}
 </p>

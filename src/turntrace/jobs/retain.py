@@ -20,6 +20,7 @@ from turntrace.storage.queries import traces
 LOOKED_AT_ONCE: Final = 500
 AGED_AT_ONCE: Final = 1000
 STEP_SECONDS: Final = 0.05  # aimed at for one transaction, where the database is not a host's SQLite file
+LEAST_AT_ONCE: Final = 50  # turns of one there, however long it takes: it locks no rows that anybody else wants
 SECONDS: Final = 240.0  # of one run; the next goes on
 LONGEST_PAUSE_SECONDS: Final = 0.5
 
@@ -41,7 +42,7 @@ def retain(
     """Delete what is past its time, for `seconds` at the most.
 
     Args:
-        rules: days by kind, `content` and `numbers`.
+        rules: days by kind, `content`, `numbers` and, where it differs from that, `sums`.
         archive_dir: where turns are written before they go.
         wall: Unix time in microseconds.
         tell: told how far it is, now and then.
@@ -89,47 +90,59 @@ class Retainer:
         tell: Callable[[str], None],
     ) -> None:
         self._database, self._wall, self._tell = database, wall, tell
-        self._pace = database.pace if database.is_guest else Pace(STEP_SECONDS, first=25)
+        self._pace = (
+            database.pace if database.is_guest else Pace(STEP_SECONDS, first=LEAST_AT_ONCE, least=LEAST_AT_ONCE)
+        )
         self._archive = Archive(Path(archive_dir)) if archive_dir else None
         self._deadline = time.monotonic() + seconds
         self._counts: Counter[str] = Counter()
+        self._is_left = False
 
     def run(self, rules: Mapping[str, Rule]) -> Mapping[str, int]:
-        """All walks, then what has a time of its own, then a look at the meter."""
+        """All walks, then what has a time of its own, then a look at the meter.
+
+        Each of them makes one step at least, however little time there is: a large one never keeps those behind it
+        from their turn.
+        """
         for walk in plan(rules):
-            self._walk(walk)
+            self._is_left |= not self._walk(walk)
         number = rules["numbers"]
         longest = max(number.days, *number.environments.values(), *number.flags.values(), 0)
-        for found in retention.aged(self._wall() - longest * retention.DAY_US):
-            self._prune(found)
+        of_sums = max(longest, rules["sums"].days) if "sums" in rules else longest
+        ends = (self._wall() - days * retention.DAY_US for days in (longest, of_sums))
+        for found in retention.aged(*ends):
+            self._is_left |= not self._prune(found)
         if self._archive is not None:
             self._archive.pack(at_us=self._wall())
         self._database.transact(meter.note, now_us=self._wall())
         counts = {name: n for name, n in sorted(self._counts.items()) if n}
-        return {**counts, "left": int(self._is_late())}
+        return {**counts, "left": int(self._is_left)}
 
     def _is_late(self) -> bool:
         return time.monotonic() > self._deadline
 
-    def _walk(self, walk: retention.Walk) -> None:
+    def _walk(self, walk: retention.Walk) -> bool:
+        """Go along the turns of a rule; False where the time was too short."""
         with self._database.read() as connection:
             place = retention.position(connection, walk, self._wall())
-        while not self._is_late():
+        while True:
             with self._database.read() as connection:
                 found = retention.look(connection, walk, place, self._wall(), LOOKED_AT_ONCE)
             if not self._drop(walk, found.turn_ids):
-                return
+                return False
             place = found.position
             self._database.transact(retention.keep_position, walk, place, self._wall())
             self._tell(f"{walk.kind}: {sum(self._counts.values()):,} rows")
             if found.is_last:
-                return
+                return True
+            if self._is_late():
+                return False
 
     def _drop(self, walk: retention.Walk, turn_ids: tuple[str, ...]) -> bool:
         """Delete these turns, or their texts, a few at a time; False where the time was too short."""
         start = 0
         while start < len(turn_ids):
-            if self._is_late():
+            if start and self._is_late():
                 return False
             part = turn_ids[start : start + self._pace.items]
             self._put_away(walk, part)
@@ -146,18 +159,22 @@ class Retainer:
         if self._archive is None:
             return
         with self._database.read() as connection:
-            found = traces.by_ids(connection, turn_ids)
+            # What cannot be read now is not deleted either: the next run finds it again.
+            found = traces.by_ids(connection, turn_ids, is_strict=True)
         self._archive.write(walk.kind, found.values(), at_us=self._wall())
         self._counts["archived"] += len(found)
 
-    def _prune(self, found: retention.Aged) -> None:
+    def _prune(self, found: retention.Aged) -> bool:
+        """Delete the old rows of a table; False where the time was too short."""
         size = AGED_AT_ONCE if not self._database.is_guest else 100
-        while not self._is_late():
+        while True:
             with Stopwatch() as watch:
                 number = self._database.transact(retention.prune, found, size)
             self._counts[found.name] += number
             if number < size:
-                return
+                return True
+            if self._is_late():
+                return False
             self._rest(watch.seconds)
 
     def _rest(self, seconds: float) -> None:

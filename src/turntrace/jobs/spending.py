@@ -22,10 +22,14 @@ from turntrace.records.usage import Usage, to_decimal
 from turntrace.storage.queries import spending
 from turntrace.storage.queries.costs import CostRow, costs
 from turntrace.storage.queries.hosted import costs_by
+from turntrace.storage.queries.leading import PEOPLE, leading
 from turntrace.storage.queries.spending import Unpriced
+from turntrace.storage.queries.success import successes
 
 JUDGES: Final = "turntrace-evaluation"
 MOVERS: Final = 6
+PEOPLE_SHOWN: Final = 100
+STEPS: Final = 15
 STATED_CALLS: Final = 1000
 DAY_SECONDS: Final = 86_400
 _COUNTED: Final = ("unpriced", "input_tokens", "output_tokens", "cache_read_tokens")
@@ -72,6 +76,9 @@ class Summary:
     savings_nano: int | None
     judges_nano: int | None
     forecast_nano: int | None
+    count: int = 0  # values of the group: of users and sessions `rows` has the costliest only
+    steps: Sequence[CostRow] = ()  # the steps that took most time themselves, of all turns
+    successes: int | None = None  # turns that the score of the setting calls successful; None: no setting
 
 
 def summarise(
@@ -82,23 +89,25 @@ def summarise(
     group: str,
     now_us: int,
     dimension: Dimension | None = None,
+    success: str | None = None,
 ) -> Summary:
     """Read a period.
 
     Args:
         filter: its times, and the environment.
         group: a name that `costs` groups by, or that of `dimension`, a column of the host's.
+        success: the setting `success_score`.
     """
-    rows = rows_by(c, group, filter, dimension)
     before = _before(filter, now_us)
-    earlier = rows_by(c, group, before, dimension) if before else []
+    rows, moved, count = _by_group(c, group, filter, before, dimension)
     total = _first(costs(c, filter=filter)) or CostRow()
     by_model = costs(c, group_by=("model", "provider"), filter=filter)
     return Summary(
         total=total,
         previous=_first(costs(c, filter=before)) if before else None,
         rows=rows,
-        movers=movers(group, rows, earlier) if before else [],
+        movers=moved,
+        count=count,
         active_users=spending.count_values(c, "user", filter),
         sessions=spending.count_values(c, "session", filter),
         unpriced=spending.unpriced(c, filter) if total.unpriced else [],
@@ -106,7 +115,23 @@ def summarise(
         savings_nano=savings(pricer, by_model, filter.to_us or now_us),
         judges_nano=_judges(c, filter),
         forecast_nano=forecast(c, now_us, filter.environment),
+        steps=steps(c, filter),
+        successes=successes(c, filter, success) if success else None,
     )
+
+
+def _by_group(
+    c: Connection, group: str, filter: TraceFilter, before: TraceFilter | None, dimension: Dimension | None
+) -> tuple[list[CostRow], list[Mover], int]:
+    """Rows of one group, what changed most, and how many values there are."""
+    if group in PEOPLE and dimension is None:
+        found = leading(c, group, filter, before, limit=PEOPLE_SHOWN, moves=MOVERS)
+        rows = costs(c, group_by=(group,), filter=filter, values=found.values) if found.values else []
+        moved = [Mover(value=each.value, before_nano=each.before_nano, now_nano=each.now_nano) for each in found.moved]
+        return rows, moved, found.count
+    rows = rows_by(c, group, filter, dimension)
+    earlier = rows_by(c, group, before, dimension) if before else []
+    return rows, movers(group, rows, earlier) if before else [], len(rows)
 
 
 def rows_by(c: Connection, group: str, filter: TraceFilter, dimension: Dimension | None = None) -> list[CostRow]:
@@ -126,6 +151,12 @@ def as_table(group: str, rows: Sequence[CostRow]) -> str:
         counts = [getattr(row, name) for name in _COUNTED]
         writer.writerow([shown, row.requests, row.errors, *counts, "" if cost is None else f"{cost:f}"])
     return stream.getvalue()
+
+
+def steps(c: Connection, filter: TraceFilter) -> list[CostRow]:
+    """Where the time of turns goes: steps by what they took themselves, the longest first."""
+    rows = costs(c, group_by=("step",), filter=filter)
+    return sorted(rows, key=lambda row: (-row.own_us, row.keys["step"]))[:STEPS]
 
 
 def _first(rows: Sequence[CostRow]) -> CostRow | None:

@@ -72,6 +72,7 @@ def preview(
 
     Raises:
         InvalidInput: no key is given, and the stored one belongs to another address or provider.
+        DatabaseUnavailable: content of a turn lies in a store of `content_urls` that is away, or not named.
     """
     if definition.judge is not None:  # somebody waits for the page
         most = min(definition.judge.timeout_seconds, PREVIEW_SECONDS)
@@ -124,10 +125,10 @@ def _matches(c: Connection, rule: candidates.Rule, from_us: int, now_us: int) ->
 def _task(c: Connection, item: Candidate, evaluator: Evaluator, definition: Definition) -> Task:
     if item.target == "session":
         found = traces.of_session(
-            c, item.session_id or "", item.user_id, with_unknown=False, limit=candidates.MOST_TURNS
+            c, item.session_id or "", item.user_id, with_unknown=False, limit=candidates.MOST_TURNS, is_strict=True
         )
     else:
-        found = tuple(traces.by_ids(c, [item.turn_id or ""]).values())
+        found = tuple(traces.by_ids(c, [item.turn_id or ""], is_strict=True).values())
     claim = Claim(
         id=0,
         evaluator_id=evaluator.id,

@@ -178,6 +178,7 @@ def _routes(context: PanelContext, doors: Sessions) -> list[BaseRoute]:
         get("/evaluators/{evaluator_id}/edit", evaluators.form),
         post("/evaluators/{evaluator_id}/switch", evaluators.switch),
         post("/evaluators/{evaluator_id}/delete", evaluators.remove),
+        post("/evaluators/{evaluator_id}/again", evaluators.again),
         post("/evaluators/{evaluator_id}/backfill", evaluators.backfill),
         post("/evaluators/{evaluator_id}/retry", evaluators.retry),
         get("/system", system.show),

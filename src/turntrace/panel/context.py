@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection
@@ -10,6 +10,7 @@ from starlette.types import ASGIApp
 
 from turntrace.jobs.workbench import Workbench
 from turntrace.keyring import KeyRing
+from turntrace.panel.labelled import Labelled
 from turntrace.pipeline.price import Pricer
 from turntrace.pipeline.redact.trial import Trial
 from turntrace.records.loss import Loss
@@ -44,3 +45,4 @@ class PanelContext:
     workbench: Workbench | None = None
     export_subject: Callable[[tuple[str, ...], bool], Iterator[bytes]] | None = None
     pricer: Callable[[Connection], Pricer] = lambda connection: Pricer()
+    labelled: Labelled = field(default_factory=Labelled)

@@ -53,6 +53,7 @@ def hops(settings: Settings, database: str, status: Mapping[str, Any]) -> tuple[
             what=_CONTENT[settings.content],
             protection=_at_rest(settings),
         ),
+        *_stores(settings),
         Hop(
             source="Database",
             target="Panel and REST API, in the application",
@@ -61,6 +62,20 @@ def hops(settings: Settings, database: str, status: Mapping[str, Any]) -> tuple[
         ),
         *_outside(settings),
     )
+
+
+def _stores(settings: Settings) -> list[Hop]:
+    """Content of some environments goes elsewhere; of its address the host is shown."""
+    return [
+        Hop(
+            source="Worker",
+            target=f"Content of {environment}, {', '.join(found) or 'a file'}",
+            what=f"texts of turns of {environment} instead; numbers and names go to the database",
+            protection=_at_rest(settings),
+            is_outside=bool(found),
+        )
+        for environment, found in settings.content_hosts().items()
+    ]
 
 
 def _redaction(settings: Settings) -> str:
@@ -121,16 +136,18 @@ def _report(settings: Settings, address: str) -> Hop:
     is_web = kind in ("http", "https")
     target = f"Webhook, {_host_of(address) or 'without a host'}" if is_web else f"{kind}, by apprise"
     is_refused = is_web and not settings.may_call(_host_of(address))
+    otherwise = "only where every host of it is among outgoing_hosts" if settings.outgoing_hosts else _UNKNOWN
     return Hop(
         source="Worker",
         target=f"Report, every {settings.report_every}: {target}",
         what="sums of costs by feature, model, user and route; no texts",
-        protection="never sent: not among outgoing_hosts" if is_refused else _WAYS.get(kind, "as its service does"),
+        protection="never sent: not among outgoing_hosts" if is_refused else _WAYS.get(kind, otherwise),
         is_outside=True,
     )
 
 
 _WAYS = {"http": "not encrypted on the way", "https": "https"}
+_UNKNOWN = "as its service does"
 
 
 def _host_of(address: str) -> str:

@@ -27,6 +27,7 @@ TEXTS: Final[Mapping[str, str]] = {
     "tag": "Tag",
     "score": "Score",
     "prompt": "Prompt",
+    "step": "Step",
     "name": "Name",
     "q": "Search",
 }

@@ -13,6 +13,7 @@ from turntrace.storage.queries.quality import Mass, Pair
 
 PEOPLE: Final = {"human": "people", "user": "users", "api": "API"}
 LEAST_PAIRS: Final = 20  # fewer say nothing about agreement
+DAYS: Final = 90  # in which people judged as well
 _RESAMPLES: Final = 200
 
 
@@ -39,6 +40,9 @@ class Standing:
     cell: Cell
     value: Interval
     before: Interval | None
+    cell_before: Cell | None
+    data_type: str
+    labels: tuple[str, ...]  # of categories: those that were given
     agreement: Agreement | None
     first_at_us: int
 
@@ -91,7 +95,10 @@ def readings(masses: Sequence[Mass], shapes: Mapping[str, ScoreShape]) -> dict[G
         giver = giver_of(mass)
         kinds[giver] = mass.data_type
         labels.setdefault(giver, set()).update([mass.label] if mass.label else [])
-    return {giver: reading_of(kind, shapes.get(giver.evaluator or ""), labels[giver]) for giver, kind in kinds.items()}
+    # People answer the question of the evaluator whose score has the same name.
+    named = {shape.name: shape for shape in shapes.values()}
+    found = {giver: shapes.get(giver.evaluator or "") or named.get(giver.name) for giver in kinds}
+    return {giver: reading_of(kind, found[giver], labels[giver]) for giver, kind in kinds.items()}
 
 
 def cell_of(mass: Mass, reading: Reading) -> Cell:
@@ -121,6 +128,9 @@ def standings(
                 cell=cell,
                 value=value,
                 before=known[giver].interval(earlier) if earlier is not None else None,
+                cell_before=earlier,
+                data_type=next(mass.data_type for mass in now if giver_of(mass) == giver),
+                labels=tuple(sorted({mass.label for mass in now if mass.label and giver_of(mass) == giver})),
                 first_at_us=min(mass.first_at_us for mass in now if giver_of(mass) == giver),
                 agreement=_agreement(giver, known[giver], pairs, shapes),
             )
@@ -144,11 +154,15 @@ def _agreement(
     if giver.source not in ("evaluator", "human"):
         return None
     own = [pair for pair in pairs if pair.name == giver.name and pair.evaluator == giver.evaluator]
-    shape = shapes.get(giver.evaluator or "")
-    low, high = (shape.minimum, shape.maximum) if shape is not None else (None, None)
-    middle = (low + high) / 2 if low is not None and high is not None else 0.5
+    middle = middle_of(shapes.get(giver.evaluator or ""))
     judged = [(binary(pair.ours, reading, middle), binary(pair.theirs, reading, middle)) for pair in own]
     return agreement(judged, resamples=_RESAMPLES)
+
+
+def middle_of(shape: ScoreShape | None) -> float:
+    """From where on a number is good, where high is good: the middle of its range."""
+    low, high = (shape.minimum, shape.maximum) if shape is not None else (None, None)
+    return (low + high) / 2 if low is not None and high is not None else 0.5
 
 
 def grouped(masses: Sequence[Mass], giver: Giver, reading: Reading, *, by_version: bool) -> list[tuple[str, Cell, int]]:

@@ -1,6 +1,6 @@
 """One request to a page: who looks, where we are mounted, and how the answer is rendered."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from time import time_ns
@@ -13,7 +13,13 @@ from turntrace.panel.address import Address, local_path
 from turntrace.panel.assets import release
 from turntrace.panel.context import PanelContext
 from turntrace.panel.gate.role import Role, Viewer
+from turntrace.panel.mood import Moods, moods_of
+from turntrace.panel.standing import LEAST_PAIRS, shapes_of
 from turntrace.panel.templating import environment
+from turntrace.records import hostlink
+from turntrace.records.hostlink import links_of
+from turntrace.records.score import Score
+from turntrace.storage.queries import evaluators
 
 THEMES: Final = ("system", "light", "dark")
 THEME_COOKIE: Final = "turntrace_theme"
@@ -32,6 +38,8 @@ class MenuItem:
 
     def is_for(self, viewer: Viewer) -> bool:
         """Whether this person may open it."""
+        if viewer.is_reviewer:
+            return self.page == "queues"
         return viewer.may(self.role or (Role.ADMIN if self.is_admin else Role.VIEWER))
 
 
@@ -65,6 +73,8 @@ class Visit:
     form: Mapping[str, str] = field(default_factory=dict)
     message: str | None = None
     numbering: dict[str, str] = field(default_factory=dict)
+    _moods: Moods | None = None
+    _labels: Mapping[tuple[str, str], int] | None = None
 
     @property
     def panel_title(self) -> str:
@@ -80,12 +90,12 @@ class Visit:
     @property
     def may_read(self) -> bool:
         """Whether the person sees texts, not only numbers."""
-        return self.viewer.may(Role.READER)
+        return self.viewer.reads
 
     @property
     def may_score(self) -> bool:
-        """Whether the person may add scores."""
-        return self.viewer.may(Role.ANNOTATOR)
+        """Whether the person may add scores, or answer the questions of a queue."""
+        return self.viewer.is_reviewer or self.viewer.may(Role.ANNOTATOR)
 
     @property
     def may_evaluate(self) -> bool:
@@ -117,6 +127,27 @@ class Visit:
     def now_us(self) -> int:
         """The time now, microseconds since the epoch."""
         return time_ns() // 1000
+
+    @property
+    def moods(self) -> Moods:
+        """Which scores are bad ones, as the evaluators say; read when a page first asks."""
+        if self._moods is None:
+            with self.context.database.read() as c:
+                self._moods = moods_of(shapes_of(evaluators.list_evaluators(c)))
+        return self._moods
+
+    def is_agreement_known(self, score: Score) -> bool:
+        """Whether people judged enough of what an evaluator judged to say how far it agrees with them."""
+        if self._labels is None:
+            self._labels = self.context.labelled.counts(self.context.database, now_us=self.now_us)
+        return self._labels.get((score.name, score.evaluator or ""), 0) >= LEAST_PAIRS
+
+    def host_links(self, tags: Sequence[str] = (), **values: str | None) -> list[tuple[str, str]]:
+        """Label and address of each page of the host's admin (setting `host_links`) about one of these values."""
+        settings = self.context.settings
+        # A pseudonym means nothing to the host.
+        known = values if settings.identify == "plain" else {**values, "user": None}
+        return links_of(tuple(map(hostlink.parse, settings.host_links)), known, tags)
 
     def asset(self, name: str) -> str:
         """Address of a static file."""

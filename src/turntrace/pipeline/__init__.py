@@ -13,6 +13,7 @@ from turntrace.pipeline.convert import convert
 from turntrace.pipeline.count import count_once
 from turntrace.pipeline.decode import decode
 from turntrace.pipeline.draft import Work
+from turntrace.pipeline.estimate import CountTokens, Estimator
 from turntrace.pipeline.facts import FactTaker
 from turntrace.pipeline.identify import Identifier, Pseudonym
 from turntrace.pipeline.merge import merge
@@ -25,6 +26,7 @@ from turntrace.pipeline.truncate import truncate
 from turntrace.pipeline.unfinished import settle
 from turntrace.records.batch import Worked
 from turntrace.records.fragment import Fragment
+from turntrace.records.observation import Observation
 from turntrace.records.trace import Trace
 from turntrace.settings import Settings
 
@@ -50,6 +52,7 @@ class Pipeline:
         pseudonym: keyed function of a user id, needed with `identify=hash`.
         sampler: decides what is kept; none: that of the settings, without a hook.
         modes: decides how much is kept of texts; none: that of the settings, without windows of full capture.
+        count_tokens: counts tokens of a text for a model, where no provider states usage; none: such calls have none.
 
     Raises:
         ValueError: the settings ask for a redactor or a pseudonym that was not given.
@@ -64,6 +67,7 @@ class Pipeline:
         pseudonym: Pseudonym | None = None,
         sampler: Sampler | None = None,
         modes: Modes | None = None,
+        count_tokens: CountTokens | None = None,
     ) -> None:
         if (
             redactor is None
@@ -82,6 +86,7 @@ class Pipeline:
         self._stages: tuple[Stage, ...] = (
             self._convert,
             settle,
+            *((Estimator(count_tokens),) if count_tokens is not None else ()),
             self._price,
             Identifier(settings.identify, environment=settings.environment, pseudonym=pseudonym),
             summarise,
@@ -126,15 +131,18 @@ class Pipeline:
         if self._redactor is None:
             return traces
         found = [_flagged(trace) if mode == FULL else trace for trace, mode in zip(traces, modes, strict=True)]
-        # Of a turn that is left out, sums keep the route and the declared tags.
+        # Of a turn that is left out, or kept as it is, sums keep the route, the declared tags and the names of its
+        # steps: they stay longer than its texts, and nobody finds them by a person.
+        is_whole = [work.is_kept and mode != FULL for work, mode in zip(works, modes, strict=True)]
         asked = {
-            index: traces[index] if work.is_kept else _grouping(traces[index])
+            index: traces[index] if is_whole[index] else _grouping(traces[index])
             for index, work in enumerate(works)
-            if modes[index] != FULL and (work.is_kept or any(fact.route or fact.tags for fact in work.facts))
+            if is_whole[index] or self._facts.may_be_personal(work.facts)
         }
         for index, trace in zip(asked, self._redacted(list(asked.values())) if asked else (), strict=True):
-            found[index] = trace
-            works[index].facts = self._facts.redacted(works[index].facts, trace.route, trace.tags)
+            if modes[index] != FULL:
+                found[index] = trace
+            works[index].facts = self._facts.redacted(works[index].facts, trace.route, trace.tags, trace.observations)
         return found
 
     def _redacted(self, traces: list[Trace]) -> list[Trace]:
@@ -155,7 +163,24 @@ def _flagged(trace: Trace) -> Trace:
 
 
 def _grouping(trace: Trace) -> Trace:
-    return Trace(id=trace.id, trace_id=trace.trace_id, span_id=trace.span_id, route=trace.route, tags=trace.tags)
+    return Trace(
+        id=trace.id,
+        trace_id=trace.trace_id,
+        span_id=trace.span_id,
+        route=trace.route,
+        tags=trace.tags,
+        observations=tuple(
+            Observation(
+                id=step.id,
+                turn_id=step.turn_id,
+                trace_id=step.trace_id,
+                span_id=step.span_id,
+                type=step.type,
+                name=step.name,
+            )
+            for step in trace.observations
+        ),
+    )
 
 
 def _withheld(trace: Trace) -> Trace:

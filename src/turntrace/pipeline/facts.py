@@ -6,15 +6,15 @@ from typing import Any
 
 from turntrace.pipeline.draft import Draft, Work
 from turntrace.records.fragment import FrameKind
-from turntrace.records.observation import PromptLink
-from turntrace.records.rollup import RollupFact, group_name
+from turntrace.records.observation import Observation, PromptLink
+from turntrace.records.rollup import RollupFact, group_name, own_times, step_name
 from turntrace.records.usage import Usage
 
 _NOTHING = Usage()
 
 
 class FactTaker:
-    """The stage `facts`: one turn fact, and a call fact per generation, embedding and reranker.
+    """The stage `facts`: one turn fact, and a fact of each step in the order of the steps.
 
     Args:
         rollup_tags: declared tag keys; of tags written `key:value` those count.
@@ -24,13 +24,17 @@ class FactTaker:
         self._prefixes = tuple(f"{key}:" for key in rollup_tags)
 
     def __call__(self, work: Work) -> None:
-        """Set the facts; a turn that is still running has none, a late fragment has only its calls'."""
+        """Set the facts; a turn that is still running has none, a late fragment has only its steps'."""
         kind = work.fragment.kind
         if kind in (FrameKind.START, FrameKind.DELTA):
             return
         shared = self._shared(work)
-        calls = tuple(_call_fact(draft, shared) for draft in work.drafts if _is_call(draft))
-        work.facts = calls if kind is FrameKind.AMEND else (_turn_fact(work, shared), *calls)
+        drafts = work.drafts
+        own = own_times(
+            (each.span.span_id, each.parent_span_id, each.started_at_us, each.duration_us) for each in drafts
+        )
+        steps = tuple(_step_fact(draft, shared, own[draft.span.span_id]) for draft in drafts)
+        work.facts = steps if kind is FrameKind.AMEND else (_turn_fact(work, shared), *steps)
 
     def _shared(self, work: Work) -> dict[str, Any]:
         return {
@@ -44,13 +48,28 @@ class FactTaker:
             "tags": tuple(tag for tag in work.tags if tag.startswith(self._prefixes)) if self._prefixes else (),
         }
 
-    def redacted(self, facts: Sequence[RollupFact], route: str | None, tags: Sequence[str]) -> tuple[RollupFact, ...]:
-        """The facts with the route and tags of their turn as redaction left them: sums hold no raw text either."""
+    def may_be_personal(self, facts: Sequence[RollupFact]) -> bool:
+        """Whether there is text that sums of a turn are kept by: what is personal in it, redaction alone can tell."""
+        return any(fact.route or fact.tags or fact.step for fact in facts)
+
+    def redacted(
+        self, facts: Sequence[RollupFact], route: str | None, tags: Sequence[str], steps: Sequence[Observation]
+    ) -> tuple[RollupFact, ...]:
+        """The facts with route, tags and names of their turn as redaction left them: sums hold no raw text either.
+
+        Args:
+            steps: all of the turn's, in the order of the facts.
+        """
         wanted = tuple(group_name(tag) for tag in tags if tag.startswith(self._prefixes)) if self._prefixes else ()
-        shared: dict[str, Any] = {"route": group_name(route or ""), "tags": wanted}
-        return tuple(
-            fact if (fact.route, fact.tags) == (shared["route"], wanted) else replace(fact, **shared) for fact in facts
-        )
+        shared = (group_name(route or ""), wanted)
+        names = (step_name(step.type, step.name) for step in steps)
+        return tuple(_renamed(fact, *shared, next(names) if fact.step else "") for fact in facts)
+
+
+def _renamed(fact: RollupFact, route: str, tags: tuple[str, ...], step: str) -> RollupFact:
+    if fact.route == route and fact.tags == tags and fact.step == step:
+        return fact
+    return replace(fact, route=route, tags=tags, step=step)
 
 
 def _is_call(draft: Draft) -> bool:
@@ -70,7 +89,21 @@ def _turn_fact(work: Work, shared: dict[str, Any]) -> RollupFact:
     )
 
 
-def _call_fact(draft: Draft, shared: dict[str, Any]) -> RollupFact:
+def _step_fact(draft: Draft, shared: dict[str, Any], own_us: int) -> RollupFact:
+    step = step_name(draft.type, draft.name)
+    if _is_call(draft):
+        return _call_fact(draft, shared, step, own_us)
+    return RollupFact(
+        at_us=draft.started_at_us,
+        errors=1 if draft.status == "error" else 0,
+        duration_us=draft.duration_us,
+        step=step,
+        own_us=own_us,
+        **shared,
+    )
+
+
+def _call_fact(draft: Draft, shared: dict[str, Any], step: str, own_us: int) -> RollupFact:
     usage, cost = draft.usage or _NOTHING, draft.cost
     return RollupFact(
         at_us=draft.started_at_us,
@@ -92,6 +125,8 @@ def _call_fact(draft: Draft, shared: dict[str, Any]) -> RollupFact:
         cost_total_nano=cost.total_nano if cost else 0,
         duration_us=draft.duration_us,
         ttft_us=draft.ttft_us,
+        step=step,
+        own_us=own_us,
         **shared,
     )
 

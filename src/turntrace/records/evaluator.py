@@ -54,6 +54,7 @@ class Claim:
     attempt: int
     reserved_nano: int
     candidate: Candidate
+    is_repeat: bool = False  # of a target that was judged before: its verdict is compared, and is no score
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

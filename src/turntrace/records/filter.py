@@ -35,6 +35,7 @@ class TraceFilter:
     score: str | None = None  # "name", "name=value", "name<0.5", "name>0.5"
     tag: str | None = None
     prompt: str | None = None  # "name" or "name@version"
+    step: str | None = None  # an observation of this type and name, "type:name"
     name: str | None = None
     q: str | None = None  # words in previews, name, ids
 

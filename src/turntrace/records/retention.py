@@ -9,8 +9,9 @@ KINDS: Final = ("content", "numbers")
 FLAGS: Final = ("error", "annotated", "pinned")
 DEFAULT: Final[Mapping[str, int]] = {"content": 30, "numbers": 400}
 MOST_DAYS: Final = 36_500
+_SUMS: Final = re.compile(r"sums=(\d{1,5})")
 _RULE: Final = re.compile(r"(content|numbers)(?:@([a-z0-9][a-z0-9_-]{0,39})|\+(error|annotated|pinned))?=(\d{1,5})")
-FORM: Final = "a number, or rules such as `content=30,numbers=400,content@staging=7,content+error=90`"
+FORM: Final = "a number, or rules such as `content=30,numbers=400,sums=1100,content@staging=7,content+error=90`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class Rule:
 
 
 def parsed(text: str) -> dict[str, Rule]:
-    """Rules by kind.
+    """Rules by kind; `sums` where it is stated (roll-ups that name nobody: else they go with the numbers).
 
     Raises:
         ValueError: the text is not of the form `FORM`.
@@ -42,7 +43,11 @@ def parsed(text: str) -> dict[str, Rule]:
     days = dict(DEFAULT)
     environments: dict[str, dict[str, int]] = {kind: {} for kind in KINDS}
     flags: dict[str, dict[str, int]] = {kind: {} for kind in KINDS}
+    sums: dict[str, Rule] = {}
     for part in text.split(","):
+        if (of_sums := _SUMS.fullmatch(part.strip())) and int(of_sums[1]) <= MOST_DAYS:
+            sums = {"sums": Rule(int(of_sums[1]))}
+            continue
         match = _RULE.fullmatch(part.strip())
         if match is None or int(match[4]) > MOST_DAYS:
             raise ValueError(FORM)
@@ -53,4 +58,4 @@ def parsed(text: str) -> dict[str, Rule]:
             flags[kind][flag] = number
         else:
             days[kind] = number
-    return {kind: Rule(days[kind], environments[kind], flags[kind]) for kind in KINDS}
+    return {**{kind: Rule(days[kind], environments[kind], flags[kind]) for kind in KINDS}, **sums}

@@ -36,6 +36,10 @@ class Allowance:
             return SPOOL_FULL
         return DISK_LOW if self._is_disk_low and is_first else None
 
+    def room(self) -> int:
+        """How many more bytes may be written whatever they are: none where `refusal` has to be asked."""
+        return 0 if self._is_disk_low else self._max_bytes - self._used - self._reserve
+
     def spend(self, size: int) -> None:
         """Count bytes that were written."""
         self._used += size

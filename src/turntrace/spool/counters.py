@@ -110,15 +110,23 @@ class Counters:
         """Set one counter and add to another: what every write does."""
         with self._lock:
             words, slots = self._words, self._slots
-            words[slots[put] if put in slots else self._new(put)] = value
-            words[slots[add] if add in slots else self._new(add)] += n
+            try:
+                words[slots[put]] = value
+                words[slots[add]] += n
+            except KeyError:
+                words[self._word(put)] = value
+                words[self._word(add)] += n
 
     def add_both(self, one: str, n: int, other: str, m: int) -> None:
         """Add to two counters: what every turn does."""
         with self._lock:
             words, slots = self._words, self._slots
-            words[slots[one] if one in slots else self._new(one)] += n
-            words[slots[other] if other in slots else self._new(other)] += m
+            if one in slots and other in slots:
+                words[slots[one]] += n
+                words[slots[other]] += m
+            else:
+                words[self._word(one)] += n
+                words[self._word(other)] += m
 
     def raise_to(self, name: str, value: int) -> None:
         """Set a counter to `value` if it is lower (longest, largest)."""

@@ -36,6 +36,7 @@ PURPOSE: Final = b"turntrace spool segment"
 _HEAD: Final = struct.Struct("<8sHH4s16sQQ12s")
 _RECORD: Final = struct.Struct("<4sBBH4sIQQ")
 _CRC: Final = struct.Struct("<I")
+_pack_record: Final = _RECORD.pack
 HEAD_BYTES: Final = _HEAD.size + _CRC.size
 FILE_HEAD_BYTES: Final = 2 * HEAD_BYTES
 RECORD_BYTES: Final = _RECORD.size + _CRC.size
@@ -140,20 +141,21 @@ class RecordHead(NamedTuple):
 class SegmentCipher:
     """Seals and opens the records of one segment."""
 
-    __slots__ = ("_aead", "_key_id", "_seed", "_uuid")
+    __slots__ = ("_aead", "_encrypt", "_key_id", "_seed", "_uuid")
 
     def __init__(self, keys: KeyRing, uuid: bytes, key_id: str) -> None:
         """Raises `KeyMissing` where the ring has no such key."""
         self._aead = AESGCM(keys.derive(PURPOSE, salt=uuid, key_id=key_id))
+        self._encrypt = self._aead.encrypt
         self._key_id = bytes.fromhex(key_id)
         self._uuid = uuid
         self._seed = crc32(uuid)
 
     def seal(self, kind: int, flags: int, sequence: int, accepted: int, payload: bytes) -> bytes:
         """One record, ready to be written by one `write`."""
-        fields = _RECORD.pack(RECORD_MAGIC, kind, flags, 0, self._key_id, len(payload) + TAG_BYTES, sequence, accepted)
-        head = fields + _CRC.pack(crc32(fields, self._seed))
-        return head + self._aead.encrypt(sequence.to_bytes(12, "little"), payload, self._uuid + head)
+        fields = _pack_record(RECORD_MAGIC, kind, flags, 0, self._key_id, len(payload) + TAG_BYTES, sequence, accepted)
+        head = fields + crc32(fields, self._seed).to_bytes(4, "little")
+        return head + self._encrypt(sequence.to_bytes(12, "little"), payload, self._uuid + head)
 
     def head_at(self, data: bytes, at: int) -> RecordHead | None:
         """The record head at `at`, or None where there is no intact one. `data` must reach `RECORD_BYTES` further."""

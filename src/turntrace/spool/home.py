@@ -8,15 +8,43 @@ import fcntl
 import os
 import secrets
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from turntrace.spool.counters import Counters
+from turntrace.spool.segment import SUFFIX
 
 PREFIX: Final = "p-"
 UNBORN: Final = ".new-"
 LOCK: Final = "lock"
 COUNTERS: Final = "counters"
+
+
+def counter_files(root: Path) -> list[Path]:
+    """The counters of every process that spools below `root`. Directories may go at any moment: what is gone is left
+    out."""
+    return [path for home in _homes(root) if (path := home / COUNTERS).exists()]
+
+
+def segment_sizes(root: Path) -> list[int]:
+    """Bytes of every segment below `root`; what is worked off meanwhile is left out."""
+    return [size for home in _homes(root) for size in _sizes(home)]
+
+
+def _homes(root: Path) -> list[Path]:
+    try:
+        return sorted(root / name for name in os.listdir(root) if name.startswith(PREFIX))
+    except OSError:
+        return []
+
+
+def _sizes(home: Path) -> Iterator[int]:
+    with contextlib.suppress(OSError), os.scandir(home) as entries:
+        for entry in entries:
+            if entry.name.endswith(SUFFIX):
+                with contextlib.suppress(OSError):
+                    yield entry.stat(follow_symlinks=False).st_size
 
 
 class ProcessHome:

@@ -102,6 +102,7 @@ class SpoolWriter:
         self._allowance = Allowance(self._root, self._max_bytes)
         self._is_closed = False
         self._is_calm = True  # nothing waits in memory
+        self._easy_bytes = 0
 
     @property
     def process_id(self) -> str:
@@ -144,13 +145,17 @@ class SpoolWriter:
             self._late.append((kind, payload, is_first))
             return True
         is_taken = self._locked_take(caller, kind, payload, is_first)
+        if self._late:
+            self._take_late(caller)
+        return is_taken
+
+    def _take_late(self, caller: int) -> None:
         while self._late:
             try:
                 late = self._late.popleft()
             except IndexError:  # another thread was faster
                 break
             self._locked_take(caller, *late)
-        return is_taken
 
     def _locked_take(self, caller: int, kind: int, payload: bytes, is_first: bool) -> bool:
         with self._lock:
@@ -164,27 +169,39 @@ class SpoolWriter:
                 self._owner = 0
 
     def _take(self, kind: int, payload: bytes, is_first: bool) -> bool:
-        now, segment, size = self._clock(), self._segment, len(payload) + _OVERHEAD
+        now, segment = self._clock(), self._segment
         # So it is for nearly every frame: a segment with room, and nothing else to be done.
-        is_plain = (
-            segment is not None
-            and now < self._look_at
-            and self._is_calm
-            and segment.size + size <= self._segment_bytes
-            and self._pid == os.getpid()
-            and self._allowance.refusal(size, is_first=is_first) is None
-        )
-        if not is_plain:
-            answer = self._prepare(kind, payload, is_first, now)
-            if answer is not None:
-                return answer
-            segment = self._chosen(size)
+        if now >= self._look_at or len(payload) > self._easy_bytes or segment is None or self._pid != os.getpid():
+            return self._take_with_care(kind, payload, is_first, now)
         try:
-            self._put(segment if segment is not None else self._open(now), kind, payload, is_first, now)
+            self._put(segment, kind, payload, is_first, now)
         except OSError as error:
             self._fail(error, now)
             return self._hold(kind, payload, is_first, now)
         return True
+
+    def _take_with_care(self, kind: int, payload: bytes, is_first: bool, now: float) -> bool:
+        answer = self._prepare(kind, payload, is_first, now)
+        if answer is not None:
+            return answer
+        try:
+            segment = self._chosen(len(payload) + _OVERHEAD)
+            self._put(segment if segment is not None else self._open(now), kind, payload, is_first, now)
+        except OSError as error:
+            self._fail(error, now)
+            return self._hold(kind, payload, is_first, now)
+        self._ease()
+        return True
+
+    def _ease(self) -> None:
+        """Note how long a frame may be that needs no look at anything: it fits into the segment and the allowance.
+        Every frame takes from it, and whatever changes one of these sets it to zero."""
+        segment = self._segment
+        if segment is None or not self._is_calm:
+            self._easy_bytes = 0
+        else:
+            room = min(self._segment_bytes - segment.size, self._allowance.room())
+            self._easy_bytes = min(room - _OVERHEAD, LONGEST_BODY)
 
     def _prepare(self, kind: int, payload: bytes, is_first: bool, now: float) -> bool | None:
         """What may have to be done before a frame is written; an answer where it is not to be written now."""
@@ -230,6 +247,7 @@ class SpoolWriter:
         except Exception:
             self._written -= is_first
             raise
+        self._easy_bytes -= size
         self._allowance.spend(size)
         self.counters.put_and_add(WRITTEN, self._written, "bytes_written", size)
 
@@ -255,7 +273,7 @@ class SpoolWriter:
             self.counters.add(f"{FAULT}spool.open_turns")
 
     def _seal(self) -> None:
-        segment, self._segment = self._segment, None
+        segment, self._segment, self._easy_bytes = self._segment, None, 0
         if segment is None:
             return
         if segment.records:
@@ -265,7 +283,7 @@ class SpoolWriter:
 
     def _look(self, now: float) -> None:
         """What is looked at a few times a second: was our file deleted, is the segment old, how full is the disk."""
-        self._look_at = now + LOOK_SECONDS
+        self._look_at, self._easy_bytes = now + LOOK_SECONDS, 0
         segment = self._segment
         if segment is not None and segment.is_deleted():
             segment.close()
@@ -293,6 +311,7 @@ class SpoolWriter:
         if is_first and self._reason == SPOOL_FULL:
             return self._refuse(self._reason, is_first)
         self._is_calm = False
+        self._easy_bytes = 0
         if is_first:
             self.counters.add(QUEUED)
         evicted = self._ring.put(Held(kind, payload, is_first), now)

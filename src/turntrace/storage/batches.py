@@ -17,6 +17,7 @@ from turntrace.records.batch import Batch
 from turntrace.storage import losses, marks, outbound, readings, scores, tombstones
 from turntrace.storage.database import Database
 from turntrace.storage.pace import Pace, Stopwatch
+from turntrace.storage.staging import NotAtHand, Staging
 from turntrace.storage.turns import Prepared, TurnWriter
 
 _CONFLICTS: Final = 3  # tries after another worker stored the same turn at the same moment
@@ -29,12 +30,13 @@ def write_batch(database: Database, batch: Batch, *, now_us: int) -> None:
     repeats turns, which changes nothing.
 
     Raises:
-        DatabaseUnavailable, SchemaOutOfDate: nothing is stored of the (last) transaction; try again later.
+        DatabaseUnavailable, SchemaOutOfDate: nothing is stored of the (last) transaction, because the database is
+            away, or a store that content of the batch belongs into; try again later.
         ReceivedMeanwhile: another worker stored spans of a turn received over OTLP: nothing is stored, make it anew.
         ReadMeanwhile: another worker stored frames of the same segments.
         Exception: the database refuses a row for what is in it.
     """
-    prepared = [Prepared.of(worked, now_us) for worked in batch.worked]
+    prepared = [Prepared.of(worked, now_us, database.stores) for worked in batch.worked]
     if not database.is_guest:
         _write(database, batch, prepared, now_us)
         return
@@ -58,11 +60,29 @@ def _parts(pace: Pace, batch: Batch, prepared: Sequence[Prepared]) -> Iterator[t
 
 
 def _write(database: Database, batch: Batch, prepared: Sequence[Prepared], now_us: int) -> None:
+    if not database.stores:
+        _write_through(database, batch, prepared, now_us)
+        return
+    staging = Staging(database, (item.worked.trace for item in prepared))
+    try:
+        _bring(staging, prepared)
+        _write_through(database, batch, prepared, now_us, staging)
+    except Exception:
+        staging.abandon()
+        raise
+
+
+def _write_through(
+    database: Database, batch: Batch, prepared: Sequence[Prepared], now_us: int, staging: Staging | None = None
+) -> None:
     clean, conflicts = False, 0
     while True:
         try:
-            database.transact(_store, batch, prepared, now_us, clean)
+            database.transact(_store, batch, prepared, now_us, clean, staging)
             return
+        except NotAtHand as wanted:
+            assert staging is not None
+            staging.bring(wanted)
         except IntegrityError:
             conflicts += 1
             if conflicts > _CONFLICTS:
@@ -73,20 +93,42 @@ def _write(database: Database, batch: Batch, prepared: Sequence[Prepared], now_u
             clean = True
 
 
-def _store(connection: Connection, batch: Batch, prepared: Sequence[Prepared], now_us: int, clean: bool) -> None:
+def _bring(staging: Staging, prepared: Sequence[Prepared]) -> None:
+    """What the transaction is sure to need of the stores is there before it is run."""
+    try:
+        rows = [item.content for item in prepared if item.content]
+        staging.placed(rows, {item.id: item.worked.trace.environment for item in prepared if item.content})
+    except NotAtHand as wanted:
+        staging.bring(wanted)
+
+
+def _store(
+    connection: Connection,
+    batch: Batch,
+    prepared: Sequence[Prepared],
+    now_us: int,
+    clean: bool,
+    staging: Staging | None = None,
+) -> None:
     """The transaction."""
+    if staging is not None:
+        staging.begin()
     digest_key = tombstones.take_fence(connection)
     stored = marks.of(connection, batch.marks)
     if marks.are_reached(stored, batch.marks):
+        if staging is not None:
+            staging.settle(connection)
         return  # an earlier try was committed, and only the answer was lost
     readings.refuse_read(stored, batch.readings)
     reach("storage.after_fence")
-    writer = TurnWriter(connection, now_us, clean)
+    writer = TurnWriter(connection, now_us, clean, staging)
     writer.sort(prepared, digest_key)
     writer.store_received(batch.waiting)
     writer.store_turns()
     reach("storage.after_turns")
     writer.store_late()
+    if staging is not None:
+        staging.settle(connection)
     reach("storage.after_late")
     outbound.enqueue(connection, writer.to_send(), now_us=now_us)
     writer.sessions.store(connection, is_cleaned=clean)

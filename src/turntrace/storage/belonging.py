@@ -17,8 +17,8 @@ _t, _o, _s, _r = tables.trace.c, tables.observation.c, tables.session.c, tables.
 _item, _run, _evaluation = tables.dataset_item.c, tables.run_item.c, tables.evaluation.c
 _stone = tables.tombstone.c
 
-# Alerts stay, without the turn and the person they name.
-KEPT: Final = frozenset({tables.alert.name})
+# Alerts stay, without the turn and the person they name; what is yet to be deleted in a store stays until it is.
+KEPT: Final = frozenset({tables.alert.name, tables.stray.name})
 
 
 def _with(column: str, *, but: Iterable[str]) -> tuple[Table, ...]:

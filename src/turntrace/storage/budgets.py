@@ -1,9 +1,11 @@
 """Budgets in the database: the rules, and the counters that all processes of the application share.
 
 What a process may spend is granted to it here, before it spends it: `spent + reserved` of an account never exceeds its
-limit by a grant. What a call then costs beyond its reservation is the only way past the limit.
+limit by a grant. What a call then costs beyond its reservation is the only way past the limit, and what a process that
+died had spent and not told: its grant comes back when its lease has run out, by the clock of the database.
 """
 
+import json
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +16,7 @@ from sqlalchemy import Connection, delete, func, select, update
 from turntrace.errors import InvalidInput, NotFound
 from turntrace.records.budget import ACTIONS, PERIODS, SCOPES, Budget, Spending
 from turntrace.records.filter import TraceFilter
-from turntrace.storage import bulk, tables
+from turntrace.storage import bulk, leases, tables
 from turntrace.storage.queries import costs
 
 MAX_LIMIT_NANO: Final = 1_000_000_000 * 1_000_000_000
@@ -30,12 +32,15 @@ class Change:
     """What a process tells of one account, and what it asks for. Nano-dollars.
 
     `spend` was spent since it last told; `release` of what it holds is given back or was used up by that; `need` is the
-    least it must have more, `wish` what it would like to have at the most (both 0: nothing).
+    least it must have more, `wish` what it would like to have at the most (both 0: nothing). `holder` is the process,
+    which has what it is granted for `lease_us` from now on.
     """
 
     budget_id: str
     value: str
     period_at_us: int
+    holder: str = ""
+    lease_us: int = 60_000_000
     user_id: str | None = None
     spend: int = 0
     release: int = 0
@@ -47,9 +52,13 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """The answer to a change: what was granted, and the account after it. `is_breached`: it reached its limit now."""
+    """The answer to a change: what was granted, what the process holds now, and the account after it.
+
+    `is_breached`: it reached its limit now.
+    """
 
     granted: int
+    held: int
     spent: int
     reserved: int
     is_breached: bool = False
@@ -137,7 +146,9 @@ def exchange(connection: Connection, changes: Sequence[Change], *, now_us: int) 
     for change in sorted(changes, key=_key):
         rule = rules.get(change.budget_id)
         found[_key(change)] = (
-            Outcome(granted=0, spent=0, reserved=0) if rule is None else _apply(connection, rule, change, now_us)
+            Outcome(granted=0, held=0, spent=0, reserved=0)
+            if rule is None
+            else _apply(connection, rule, change, now_us)
         )
     return [found[_key(change)] for change in changes]
 
@@ -148,13 +159,18 @@ def _key(change: Change) -> tuple[str, int, str]:
 
 def _apply(connection: Connection, rule: Budget, change: Change, now_us: int) -> Outcome:
     where = (_s.rule_id == rule.id, _s.period_at_us == change.period_at_us, _s.value == change.value)
-    row = connection.execute(select(tables.spending).where(*where).with_for_update()).first()
+    clock = leases.now_us(connection.dialect.name).label("clock")
+    wanted = select(tables.spending, clock).where(*where).with_for_update()
+    row = connection.execute(wanted).first()
     if row is None:
         _open(connection, rule, change, now_us)
-        row = connection.execute(select(tables.spending).where(*where).with_for_update()).one()
+        row = connection.execute(wanted).one()
+    grants = _Grants(row.grants, row.clock)
     spent = row.spent_nano + change.spend
-    reserved = max(0, row.reserved_nano - change.release)
+    released = grants.release(change) + grants.take_lapsed(but=change.holder)
+    reserved = max(0, row.reserved_nano - released)
     granted = _grant(rule.limit_nano - spent - reserved, change)
+    held = grants.give(change, granted)
     is_breached = row.notified_at_us is None and spent >= rule.limit_nano and rule.is_enabled
     values = {
         "spent_nano": spent,
@@ -162,10 +178,45 @@ def _apply(connection: Connection, rule: Budget, change: Change, now_us: int) ->
         "calls": row.calls + change.calls,
         "refused": row.refused + change.refused,
         "updated_at_us": now_us,
+        "grants": grants.text,
         **({"notified_at_us": now_us} if is_breached else {}),
     }
     connection.execute(update(tables.spending).where(*where).values(values))
-    return Outcome(granted=granted, spent=spent, reserved=reserved + granted, is_breached=is_breached)
+    return Outcome(granted=granted, held=held, spent=spent, reserved=reserved + granted, is_breached=is_breached)
+
+
+class _Grants:
+    """Which process holds what of an account: JSON of process → [nano-dollars, until when by the database's clock]."""
+
+    def __init__(self, text: str | None, now_us: int) -> None:
+        self._held: dict[str, list[int]] = json.loads(text) if text else {}
+        self._now_us = now_us
+
+    @property
+    def text(self) -> str | None:
+        """As it is stored."""
+        return json.dumps(self._held, separators=(",", ":")) if self._held else None
+
+    def release(self, change: Change) -> int:
+        """What a process gives back of what it holds: nothing of what was taken from it when its lease had run out."""
+        own = self._held.get(change.holder)
+        if own is None:
+            return 0
+        released = min(change.release, own[0])
+        own[0] -= released
+        return released
+
+    def take_lapsed(self, *, but: str) -> int:
+        """What processes held that have not been heard of."""
+        lapsed = [name for name, (_, until_us) in self._held.items() if until_us < self._now_us and name != but]
+        return sum(self._held.pop(name)[0] for name in lapsed)
+
+    def give(self, change: Change, granted: int) -> int:
+        """Add a grant and prolong the lease; answers what the process holds now."""
+        held = self._held.pop(change.holder, [0])[0] + granted
+        if held:
+            self._held[change.holder] = [held, self._now_us + change.lease_us]
+        return held
 
 
 def _grant(room: int, change: Change) -> int:
@@ -239,7 +290,7 @@ def settle_lost(connection: Connection, budget_id: str, *, now_us: int) -> int:
     A reservation of a living process is forgotten, too: calls that are under way then may exceed the limit.
     """
     held = (_s.rule_id == budget_id, _s.reserved_nano > 0)
-    statement = update(tables.spending).where(*held).values(reserved_nano=0, updated_at_us=now_us)
+    statement = update(tables.spending).where(*held).values(reserved_nano=0, grants=None, updated_at_us=now_us)
     return int(connection.execute(statement).rowcount)
 
 

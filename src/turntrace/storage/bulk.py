@@ -2,15 +2,16 @@
 
 from collections.abc import Iterable, Sequence
 from functools import cache, lru_cache
-from typing import Any, Final
+from typing import Any, Final, TypeVar, cast
 
-from sqlalchemy import Connection, Dialect, Table, delete, insert
+from sqlalchemy import ColumnElement, Connection, Dialect, String, Table, any_, bindparam, delete, insert
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 
 from turntrace.storage import seal
 
 Values = tuple[Any, ...]
+T = TypeVar("T")
 
 KEYS_AT_ONCE: Final = 5000  # values of one IN list; SQLite takes 32,766
 
@@ -109,8 +110,61 @@ def delete_keys(connection: Connection, table: Table, column: str, keys: Iterabl
     deleted = 0
     for start in range(0, len(found), KEYS_AT_ONCE):
         part = found[start : start + KEYS_AT_ONCE]
-        deleted += connection.execute(delete(table).where(table.c[column].in_(part))).rowcount
+        deleted += connection.execute(delete(table).where(among(connection, table.c[column], part))).rowcount
     return deleted
+
+
+def go_by_index(connection: Connection) -> None:
+    """For the rest of this transaction: PostgreSQL would scan a large table of which it has no statistics yet."""
+    if connection.dialect.name == "postgresql":
+        # What has no index looks expensive now: not worth a compiler.
+        connection.exec_driver_sql("SELECT set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true)")
+
+
+def among(connection: Connection, column: Any, keys: Iterable[Any]) -> ColumnElement[bool]:
+    """`column IN (keys)`; on PostgreSQL as one array, since it parses and plans hundreds of parameters slowly."""
+    found = list(keys)
+    if connection.dialect.name != "postgresql":
+        return cast(ColumnElement[bool], column.in_(rounded(found)))
+    values = bindparam(None, found, type_=_array(column), unique=True)
+    return cast(ColumnElement[bool], column == any_(values))
+
+
+def rounded(keys: Iterable[T]) -> list[T]:
+    """The keys of an IN list, the last one repeated up to a power of two: SQLite's driver keeps what it prepared by the
+    text of the statement, and would keep one for every number of keys."""
+    found = list(keys)
+    return found + found[-1:] * ((1 << max(len(found) - 1, 0).bit_length()) - len(found))
+
+
+def _array(column: Any) -> Any:
+    """PostgreSQL's array of a column's values: with no length and no collation, so that the column's own holds."""
+    return postgresql.ARRAY(String() if isinstance(column.type, String) else column.type)
+
+
+def insert_missing_rows(connection: Connection, table: Table, rows: Sequence[Values]) -> None:
+    """As `insert_rows`, but rows whose key is there already are passed over. For tables without sealed columns."""
+    if not rows:
+        return
+    dialect = connection.dialect
+    statement = _missing_statement(dialect, table)
+    if dialect.name == "postgresql":  # one statement with an array a column: executemany is a statement a row
+        connection.exec_driver_sql(statement, tuple(list(values) for values in zip(*rows, strict=True)))
+    else:
+        connection.exec_driver_sql(statement, list(rows))
+
+
+@cache
+def _missing_statement(dialect: Dialect, table: Table) -> str:
+    names = column_names(table)
+    quoted = ", ".join(dialect.identifier_preparer.quote(name) for name in names)
+    if dialect.name == "postgresql":
+        arrays = ", ".join(f"{_mark(dialect)}::{_array(table.c[name]).compile(dialect)}" for name in names)
+        rows = f"SELECT * FROM unnest({arrays})"  # noqa: S608 (names of ours)
+        return f"INSERT INTO {table.name} ({quoted}) {rows} ON CONFLICT DO NOTHING"
+    marks = ", ".join([_mark(dialect)] * len(names))
+    verb = "INSERT OR IGNORE" if dialect.name == "sqlite" else "INSERT IGNORE"
+    return f"{verb} INTO {table.name} ({quoted}) VALUES ({marks})"
 
 
 def upsert(dialect: str, table: Table, changes: Any) -> Any:

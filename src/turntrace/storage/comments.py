@@ -10,6 +10,7 @@ from turntrace.errors import InvalidInput, NotFound
 from turntrace.storage import tables, tombstones
 
 MOST_TEXT: Final = 10_000
+MOST_QUOTE: Final = 1_000
 SHOWN: Final = 200
 
 _c = tables.comment.c
@@ -26,22 +27,43 @@ class Comment:
     text: str
     author: str
     created_at_us: int
+    quote: str | None = None
 
 
-def add(connection: Connection, turn_id: str, span_id: str | None, text: str, *, author: str, now_us: int) -> Comment:
+def add(
+    connection: Connection,
+    turn_id: str,
+    span_id: str | None,
+    text: str,
+    *,
+    author: str,
+    now_us: int,
+    quote: str | None = None,
+) -> Comment:
     """Store a remark; its text must be redacted before.
+
+    Args:
+        quote: the passage of the turn that it is about; redacted before, like the text.
 
     Raises:
         InvalidInput: no text, or too much. NotFound: there is no such turn.
     """
     if not 0 < len(text) <= MOST_TEXT:
         raise InvalidInput(f"comment: 1 to {MOST_TEXT:,} characters", field="text")
+    if quote is not None and not 0 < len(quote) <= MOST_QUOTE:
+        raise InvalidInput(f"quote: 1 to {MOST_QUOTE:,} characters", field="quote")
     tombstones.take_fence(connection)  # or the turn could be erased between the look at it and the commit
     turn = connection.execute(select(_t.session_id, _t.user_id).where(_t.id == turn_id)).first()
     if turn is None:
         raise NotFound("no such trace")
     made = Comment(
-        id=secrets.token_hex(16), turn_id=turn_id, span_id=span_id, text=text, author=author, created_at_us=now_us
+        id=secrets.token_hex(16),
+        turn_id=turn_id,
+        span_id=span_id,
+        text=text,
+        author=author,
+        created_at_us=now_us,
+        quote=quote,
     )
     connection.execute(
         tables.comment.insert().values(
@@ -51,6 +73,7 @@ def add(connection: Connection, turn_id: str, span_id: str | None, text: str, *,
             session_id=turn.session_id,
             user_id=turn.user_id,
             text=text,
+            quote=quote,
             author=author,
             created_at_us=now_us,
             updated_at_us=now_us,
@@ -77,6 +100,6 @@ def remove(connection: Connection, comment_id: str, *, author: str | None) -> st
 
 def of_turn(connection: Connection, turn_id: str) -> list[Comment]:
     """The remarks on a turn and its steps, oldest first."""
-    columns = (_c.id, _c.turn_id, _c.span_id, _c.text, _c.author, _c.created_at_us)
+    columns = (_c.id, _c.turn_id, _c.span_id, _c.text, _c.quote, _c.author, _c.created_at_us)
     statement = select(*columns).where(_c.turn_id == turn_id).order_by(_c.created_at_us, _c.id).limit(SHOWN)
     return [Comment(**row) for row in connection.execute(statement).mappings()]

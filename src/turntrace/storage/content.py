@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from turntrace.errors import KeyMissing
 from turntrace.records.observation import ErrorInfo, Observation
 from turntrace.records.trace import Trace
-from turntrace.storage import bulk, seal, tables
+from turntrace.storage import bulk, residence, seal, tables
 
 JsonObject = dict[str, Any]
 
@@ -42,6 +42,7 @@ class Codec(IntEnum):
 
     JSON = 0
     DEFLATE = 1  # raw, with the preset dictionary below
+    STORE = 2  # no blob but the pointer to one, in the store of an environment
 
 
 # Preset dictionary of codec 1: what short turns repeat, the commonest last. Never change it; add another codec.
@@ -80,13 +81,27 @@ class TurnContent:
     observations: dict[str, JsonObject] = field(default_factory=dict)
 
 
-def of_trace(trace: Trace) -> TurnContent:
-    """The content of a trace and of the observations it holds."""
+def of_trace(trace: Trace, *, with_messages: bool = False) -> TurnContent:
+    """The content of a trace and of the observations it holds.
+
+    Args:
+        with_messages: messages of errors and states too, where they may not stand in the rows (`content_urls`).
+    """
     own = {name: value for name in _TRACE_FIELDS if (value := getattr(trace, name)) is not None and value != {}}
     if trace.error is not None and trace.error.stack is not None:
         own["error_stack"] = trace.error.stack
     found = {observation.span_id: of_observation(observation) for observation in trace.observations}
+    if with_messages:
+        own |= _messages(trace.error)
+        for item in trace.observations:
+            found[item.span_id] |= _messages(item.error)
+            if item.status_message is not None:
+                found[item.span_id]["status_message"] = item.status_message
     return TurnContent(own, {span_id: content for span_id, content in found.items() if content})
+
+
+def _messages(error: ErrorInfo | None) -> JsonObject:
+    return {} if error is None or error.message is None else {"error_message": error.message}
 
 
 def of_observation(observation: Observation) -> JsonObject:
@@ -129,8 +144,11 @@ def opened(connection: Connection, row: Any) -> TurnContent:
     """The content of a row of the content table, which has `turn_id`, `codec`, `key_id` and `data`.
 
     Raises:
-        ValueError: the codec is unknown, the blob is damaged, or its key is not to be had.
+        ValueError: the codec is unknown, the blob is damaged or gone, or its key is not to be had.
+        DatabaseUnavailable, SchemaOutOfDate: it lies in a store that is away.
     """
+    if row.codec == Codec.STORE:
+        row = residence.follow(connection, residence.Pointer.read(row.data))
     data = bytes(row.data)
     if row.key_id is not None:
         cipher = seal.cipher_of(connection.dialect)
@@ -145,11 +163,14 @@ def opened(connection: Connection, row: Any) -> TurnContent:
 
 def insert(connection: Connection, rows: Iterable[bulk.Values]) -> None:
     """Insert rows of the content table as `late.content_row` makes them, sealed where encryption is on."""
-    cipher = seal.cipher_of(connection.dialect)
-    found = list(rows)
-    if cipher is not None and cipher.is_writing:
-        found = [_sealed(cipher, *row) for row in found]
-    bulk.insert_rows(connection, tables.content, found)
+    bulk.insert_rows(connection, tables.content, sealed(seal.cipher_of(connection.dialect), rows))
+
+
+def sealed(cipher: seal.Cipher | None, rows: Iterable[bulk.Values]) -> list[bulk.Values]:
+    """Rows of the content table as they are to be stored. A pointer holds no text and stays as it is."""
+    if cipher is None or not cipher.is_writing:
+        return list(rows)
+    return [row if row[1] == Codec.STORE else _sealed(cipher, *row) for row in rows]
 
 
 def _sealed(cipher: seal.Cipher, turn_id: str, codec: int, key_id: str | None, size: int, data: bytes) -> bulk.Values:
@@ -168,6 +189,8 @@ def unpack(codec: int, data: bytes) -> TurnContent:
         found = json.loads(text)
     except zlib.error as error:
         raise ValueError("the content blob is damaged") from error
+    if not isinstance(found, dict):
+        raise ValueError("the content blob is damaged")
     return TurnContent(found.get("trace", {}), found.get("observations", {}))
 
 
@@ -180,7 +203,7 @@ def filled_trace(trace: Trace, content: TurnContent) -> Trace:
         output=own.get("output"),
         received=own.get("received"),
         metadata=own.get("metadata", {}),
-        error=_with_stack(trace.error, own),
+        error=_filled_error(trace.error, own),
         observations=tuple(filled_observation(item, content) for item in trace.observations),
     )
 
@@ -196,13 +219,15 @@ def filled_observation(observation: Observation, content: TurnContent) -> Observ
     prompt = observation.prompt
     if prompt is not None and "prompt_variables" in own:
         prompt = replace(prompt, variables=own["prompt_variables"])
-    return replace(observation, **found, prompt=prompt, error=_with_stack(observation.error, own))
+    if "status_message" in own:
+        found["status_message"] = own["status_message"]
+    return replace(observation, **found, prompt=prompt, error=_filled_error(observation.error, own))
 
 
-def _with_stack(error: ErrorInfo | None, own: JsonObject) -> ErrorInfo | None:
-    if error is None or "error_stack" not in own:
+def _filled_error(error: ErrorInfo | None, own: JsonObject) -> ErrorInfo | None:
+    if error is None or not {"error_stack", "error_message"} & own.keys():
         return error
-    return replace(error, stack=own["error_stack"])
+    return replace(error, stack=own.get("error_stack"), message=own.get("error_message", error.message))
 
 
 def _dump(value: JsonObject) -> bytes:

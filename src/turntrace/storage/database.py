@@ -6,7 +6,7 @@ import random
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
@@ -15,7 +15,7 @@ from sqlalchemy.pool import Pool, StaticPool
 
 from turntrace.errors import DatabaseUnavailable, DriverMissing, SchemaOutOfDate
 from turntrace.settings import Secret
-from turntrace.storage import fault, seal
+from turntrace.storage import fault, residence, seal
 from turntrace.storage.address import OWN_FILE, is_memory, shown, sync_url
 from turntrace.storage.deadline import bounded_class
 from turntrace.storage.pace import Pace
@@ -28,6 +28,7 @@ CONNECT_SECONDS: Final = 5
 STATEMENT_SECONDS: Final = 30
 BUSY_MILLISECONDS: Final = 5000
 GUEST_LOCK_SECONDS: Final = 0.02  # longest we hold the write lock of a host's SQLite file
+STATEMENTS_KEPT: Final = 64  # prepared, by each SQLite connection: some take 100 KB
 PAGE_BYTES: Final = 8192  # a turn's compressed content fits a page of our own file without waste
 TRIES: Final = 5
 _FIRST_PAUSE_SECONDS: Final = 0.02
@@ -55,6 +56,8 @@ class Database:
         self.pace = Pace(GUEST_LOCK_SECONDS / 2)  # of transactions in a host's SQLite file
         self._is_guest: bool | None = True if self._host_engine is not None else None
         self.cipher: Cipher | None = None  # set before first use: seals and opens content
+        self.stores: Mapping[str, Database] = {}  # the same: where content of an environment lies, if not here
+        self.is_store = False  # the same: whether it is such a store of another database
         self._lens: Callable[[Connection], None] | None = None
         self._whole: Database | None = None
         self._start_fresh()
@@ -116,6 +119,8 @@ class Database:
         """Close every idle connection; the next use opens new ones."""
         if self._pid == os.getpid() and self._engine is not None and not self._shares_pool:
             self._engine.dispose()
+        for store in self.stores.values():
+            store.close()
 
     def through(self, lens: Callable[[Connection], None]) -> "Database":
         """The same database, over the same pool, of which every connection is shown to `lens` first."""
@@ -184,6 +189,9 @@ class Database:
                 raise DatabaseUnavailable(f"{self.name} is locked by another writer") from error
             if fault.is_unavailable(error):
                 raise DatabaseUnavailable(f"{self.name} cannot be reached or written to") from error
+            if self.is_store and fault.is_refusal(error):
+                # A right that is missing, a standby: no turn is to be lost over what its operator can mend.
+                raise DatabaseUnavailable(f"{self.name} refuses to be read or written to") from error
             raise
 
     def checkpoint(self, *, tries: int = 5) -> bool:
@@ -223,6 +231,8 @@ class Database:
             raise DriverMissing(f"the driver {error.name} for {self.dialect} is not installed") from None
         if self.cipher is not None:
             seal.use(engine.dialect, self.cipher)
+        if self.stores:
+            residence.use(engine.dialect, self.stores)
         if self.dialect == "sqlite":
             if not self._shares_pool:
                 event.listen(engine, "connect", self._prepare_sqlite)
@@ -237,6 +247,7 @@ class Database:
 
     def _options(self) -> dict[str, Any]:
         # Parameters are texts of the host's users: they stay out of error messages.
+        # Last in, first out: a connection too many stays cold instead of filling a page cache of its own in turn.
         options: dict[str, Any] = {"hide_parameters": True}
         if self._host_engine is not None:
             pool = self._host_engine.pool
@@ -247,8 +258,15 @@ class Database:
         if self.is_memory:
             return {**options, "poolclass": StaticPool, "connect_args": {"check_same_thread": False}}
         if self.dialect == "sqlite":
-            return {**options, "connect_args": {"timeout": BUSY_MILLISECONDS / 1000}}
-        pooled = {"pool_size": 3, "max_overflow": 7, "pool_timeout": CONNECT_SECONDS, "pool_recycle": 1800}
+            arguments = {"timeout": BUSY_MILLISECONDS / 1000, "cached_statements": STATEMENTS_KEPT}
+            return {**options, "pool_use_lifo": True, "connect_args": arguments}
+        pooled = {
+            "pool_use_lifo": True,
+            "pool_size": 3,
+            "max_overflow": 7,
+            "pool_timeout": CONNECT_SECONDS,
+            "pool_recycle": 1800,
+        }
         return {
             **options,
             **pooled,

@@ -27,7 +27,12 @@ def declared(settings: Settings) -> dict[str, Any]:
         found["export_to"] = sorted(f"{item.name} {item.host}" for item in settings.destinations())
     except SettingsError:
         found["export_to"] = ["unreadable"]
+    found["content_urls"] = _stores(settings) or None
     return found
+
+
+def _stores(settings: Settings) -> list[str]:
+    return sorted(f"{name} {', '.join(found) or 'a file'}" for name, found in settings.content_hosts().items())
 
 
 def note(connection: Connection, settings: Settings, *, now_us: int) -> bool:

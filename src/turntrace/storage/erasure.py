@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
-from sqlalchemy import Connection, Table, and_, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Table, and_, delete, func, insert, select, update
 
 from turntrace.records.erasure import Target
-from turntrace.storage import bulk, naming, tables, tombstones
+from turntrace.storage import bulk, naming, strays, tables, tombstones
 from turntrace.storage.belonging import TURN_TABLES, USER_TABLES, of_user, short, turn_sources
 from turntrace.storage.sessions import SessionTotals
 
@@ -102,16 +102,16 @@ class Eraser:
 
     def _derived_turns(self, turn_ids: set[str]) -> set[str]:
         """Turns made from these: of judges that read them, of experiments over items made from them."""
-        judged = select(_evaluation.judge_turn_id).where(_evaluation.turn_id.in_(turn_ids))
-        run = select(_run.turn_id).where(_run.item_id.in_(self._items(_item.turn_id.in_(turn_ids))))
+        judged = select(_evaluation.judge_turn_id).where(self._among(_evaluation.turn_id, turn_ids))
+        run = select(_run.turn_id).where(_run.item_id.in_(self._items(self._among(_item.turn_id, turn_ids))))
         return {row[0] for statement in (judged, run) for row in self._c.execute(statement) if row[0]}
 
     def _erase(self, turn_ids: set[str]) -> None:
-        found = self._c.execute(select(*_TRACE_COLUMNS).where(_trace.id.in_(turn_ids)))
+        found = self._c.execute(select(*_TRACE_COLUMNS).where(self._among(_trace.id, turn_ids)))
         rows: list[Mapping[str, Any]] = [dict(row) for row in found.mappings()]
-        self._erase_items(_item.turn_id.in_(turn_ids))
+        self._erase_items(self._among(_item.turn_id, turn_ids))
         for table in TURN_TABLES:
-            self._count(table, bulk.delete_keys(self._c, table, "turn_id", turn_ids))
+            self._count(table, strays.drop_of_turns(self._c, table, turn_ids))
         self._count(tables.trace, bulk.delete_keys(self._c, tables.trace, "id", turn_ids))
         trace_ids = self._forget_trace_ids({row["trace_id"] for row in rows})
         buried = [tombstones.Row(tombstones.TURN, turn_id, None) for turn_id in turn_ids]
@@ -120,15 +120,17 @@ class Eraser:
         self._take_from_sessions(rows)
         self._take_from_balance(rows)
         if any(row["environment"] == _EVALUATION for row in rows):
-            blank = update(tables.evaluation).where(_evaluation.judge_turn_id.in_(turn_ids))
+            blank = update(tables.evaluation).where(self._among(_evaluation.judge_turn_id, turn_ids))
             self._c.execute(blank.values(judge_turn_id=None))
-        self._c.execute(update(tables.probe).where(_probe.last_turn_id.in_(turn_ids)).values(last_turn_id=None))
+        probed = update(tables.probe).where(self._among(_probe.last_turn_id, turn_ids))
+        self._c.execute(probed.values(last_turn_id=None))
 
     def _forget_trace_ids(self, trace_ids: set[str]) -> set[str]:
         """Scores that know an erased turn by its W3C id only; answers the ids that no turn has any more."""
-        left = {row[0] for row in self._c.execute(select(_trace.trace_id).where(_trace.trace_id.in_(trace_ids)))}
+        found = select(_trace.trace_id).where(self._among(_trace.trace_id, trace_ids))
+        left = {row[0] for row in self._c.execute(found)}
         gone = trace_ids - left
-        waiting = delete(tables.score).where(_score.trace_id.in_(gone), _score.turn_id.is_(None))
+        waiting = delete(tables.score).where(self._among(_score.trace_id, gone), _score.turn_id.is_(None))
         self._count(tables.score, self._c.execute(waiting).rowcount)
         return gone
 
@@ -140,8 +142,8 @@ class Eraser:
                 users.add(row["user_id"] or "")
                 if row["is_final"]:
                     totals.add_row(row, -1)
-        among = and_(_s.session_id.in_(ids), _s.user_id.in_(users))
-        number = select(func.count()).select_from(tables.session).where(among)
+        theirs = and_(self._among(_s.session_id, ids), self._among(_s.user_id, users))
+        number = select(func.count()).select_from(tables.session).where(theirs)
         before = self._c.execute(number).scalar_one()
         totals.store(self._c)
         self._count(tables.session, before - self._c.execute(number).scalar_one())
@@ -255,6 +257,9 @@ class Eraser:
             if len(rows) < _PAGE:
                 return
             last = rows[-1].id
+
+    def _among(self, column: Any, keys: Iterable[Any]) -> ColumnElement[bool]:
+        return bulk.among(self._c, column, keys)
 
     def _count(self, table: Table, number: int) -> None:
         if number:

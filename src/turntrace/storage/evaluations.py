@@ -5,27 +5,25 @@ its end that the claim is another's, and writes nothing.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final
 
-from sqlalchemy import Connection, RowMapping, and_, or_, select, update
+from sqlalchemy import Connection, RowMapping, and_, bindparam, or_, select, update
 
-from turntrace.errors import NotFound
 from turntrace.records.evaluator import Candidate, Claim, Evaluator, Outcome
 from turntrace.records.score import Score
-from turntrace.storage import bulk, evaluators, leases, scores, tables, tombstones
+from turntrace.storage import allowance, bulk, evaluators, leases, repeats, scores, tables, tombstones
 from turntrace.storage.queries import evaluators as queries
 
 MOST_ATTEMPTS: Final = 8
 LEASE_US: Final = 120_000_000
-DAY_US: Final = 86_400_000_000
-UNKNOWN_COST_NANO: Final = 10_000_000  # a cent: what is reserved, and counted, for a run without a known price
 _FIRST_PAUSE_US: Final = 1_000_000
 _LONGEST_PAUSE_US: Final = 600_000_000
 
 _n = tables.evaluation.c
-_b = tables.budget.c
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,12 +107,37 @@ def claim(
     rows = connection.execute(
         found.order_by(_n.due_at_us, _n.id).limit(limit).with_for_update(skip_locked=True)
     ).mappings()
-    taken = _within_budgets(connection, list(rows), runnable, budget_of, now_us)
-    for row, reserved in taken:
-        values = {"status": "claimed", "owner": owner, "attempt": row["attempt"] + 1, "reserved_nano": reserved}
-        changed = update(tables.evaluation).where(_n.id == row["id"])
-        connection.execute(changed.values(**values, lease_until_us=now + lease_us))
-    return [_claim(row, owner, reserved) for row, reserved in taken]
+    taken: list[Claim] = []
+    for evaluator_id, own in _by_evaluator(list(rows)).items():
+        cap = budget_of(runnable[evaluator_id])
+        runs, each = allowance.reserve(connection, evaluator_id, cap, len(own), now_us=now_us)
+        _take(connection, [row["id"] for row in own[:runs]], owner, each, now + lease_us)
+        _put_off(connection, [row["id"] for row in own[runs:]], now_us)
+        taken += [_claim(row, owner, each) for row in own[:runs]]
+    return taken
+
+
+def _by_evaluator(rows: Sequence[RowMapping]) -> dict[str, list[RowMapping]]:
+    """In one order for all workers, since each locks the evaluator's budget."""
+    ordered = sorted(rows, key=itemgetter("evaluator_id"))
+    return {evaluator_id: list(own) for evaluator_id, own in groupby(ordered, itemgetter("evaluator_id"))}
+
+
+def _take(connection: Connection, ids: Sequence[int], owner: str, reserved: int, until_us: int) -> None:
+    if not ids:
+        return
+    values = {"status": "claimed", "owner": owner, "reserved_nano": reserved, "lease_until_us": until_us}
+    taken = update(tables.evaluation).where(_n.id.in_(ids))
+    connection.execute(taken.values(**values, attempt=_n.attempt + 1))
+
+
+def _put_off(connection: Connection, ids: Sequence[int], now_us: int) -> None:
+    """Today's money is spent: these wait for the next UTC day."""
+    if not ids:
+        return
+    tomorrow = now_us - now_us % allowance.DAY_US + allowance.DAY_US
+    waits = update(tables.evaluation).where(_n.id.in_(ids))
+    connection.execute(waits.values(status="pending", due_at_us=tomorrow, error_type="budget_spent"))
 
 
 def _may_run(evaluator: Evaluator, now_us: int) -> bool:
@@ -130,64 +153,9 @@ def _claim(row: RowMapping, owner: str, reserved: int) -> Claim:
         owner=owner,
         attempt=row["attempt"] + 1,
         reserved_nano=reserved,
+        is_repeat=row["repeat_number"] > 0,
         candidate=Candidate(**{name: row[name] for name in names}),
     )
-
-
-# --- money ----------------------------------------------------------------------------------------------------------
-
-
-def _within_budgets(
-    connection: Connection,
-    rows: Sequence[RowMapping],
-    runnable: dict[str, Evaluator],
-    budget_of: Callable[[Evaluator], int | None],
-    now_us: int,
-) -> list[tuple[RowMapping, int]]:
-    """The rows that may run with what is reserved for each; the others wait for the next UTC day."""
-    taken: list[tuple[RowMapping, int]] = []
-    for evaluator_id in sorted({row["evaluator_id"] for row in rows}):
-        evaluator = runnable[evaluator_id]
-        own = [row for row in rows if row["evaluator_id"] == evaluator_id]
-        cap = budget_of(evaluator)
-        # What an owner that died had reserved stays spent: it may have asked.
-        each = 0 if cap is None else queries.mean_cost(connection, evaluator_id) or UNKNOWN_COST_NANO
-        affordable = len(own) if cap is None else _reserve(connection, evaluator_id, cap, each, len(own), now_us)
-        taken += [(row, each) for row in own[:affordable]]
-        late = [row["id"] for row in own[affordable:]]
-        if late:
-            tomorrow = now_us - now_us % DAY_US + DAY_US
-            waits = update(tables.evaluation).where(_n.id.in_(late))
-            connection.execute(waits.values(status="pending", due_at_us=tomorrow, error_type="budget_spent"))
-    return taken
-
-
-def _reserve(connection: Connection, evaluator_id: str, cap: int, each: int, wanted: int, now_us: int) -> int:
-    """Reserve money for as many runs as the rest of today's budget allows; answers for how many."""
-    name, day = f"evaluator:{evaluator_id}", now_us - now_us % DAY_US
-    fresh = {"name": name, "day_at_us": day, "cap_nano": cap, "spent_nano": 0, "reserved_nano": 0}
-    connection.execute(bulk.insert_missing(connection.dialect.name, tables.budget).values(fresh))
-    is_today = and_(_b.name == name, _b.day_at_us == day)
-    row = connection.execute(select(_b.spent_nano, _b.reserved_nano).where(is_today).with_for_update()).one()
-    rest = cap - row.spent_nano - row.reserved_nano
-    runs = max(0, min(wanted, rest // each if each else wanted))
-    reserved = _b.reserved_nano + runs * each
-    connection.execute(update(tables.budget).where(is_today).values(cap_nano=cap, reserved_nano=reserved))
-    return int(runs)
-
-
-def _settle(connection: Connection, ended: Ended, now_us: int) -> None:
-    """What was reserved becomes what was spent; a run without a known price counts as what was reserved for it."""
-    reserved = ended.claim.reserved_nano
-    if not reserved:
-        return
-    has_asked = ended.outcome.judge_turn_id is not None or ended.outcome.cost_nano is not None
-    spent = ended.outcome.cost_nano if ended.outcome.cost_nano is not None else reserved if has_asked else 0
-    name, day = f"evaluator:{ended.claim.evaluator_id}", now_us - now_us % DAY_US
-    changes = {"reserved_nano": _b.reserved_nano - reserved, "spent_nano": _b.spent_nano + spent}
-    # Claimed before midnight and ended after it: yesterday's reservation no longer holds anybody back.
-    held = and_(_b.name == name, _b.day_at_us == day, _b.reserved_nano >= reserved)
-    connection.execute(update(tables.budget).where(held).values(changes))
 
 
 # --- ends -----------------------------------------------------------------------------------------------------------
@@ -196,36 +164,63 @@ def _settle(connection: Connection, ended: Ended, now_us: int) -> None:
 def finish(connection: Connection, ended: Sequence[Ended], *, now_us: int) -> int:
     """Write down how claims ended, with their scores, in one transaction; answers how many were still ours."""
     tombstones.take_fence(connection)
-    written = 0
+    held = _held(connection, [item.claim for item in ended])
+    ours = [item for item in ended if _triple(item.claim) in held]
+    given = scores.put_judged(connection, [item.score for item in ours if item.score is not None], now_us=now_us)
+    _write(connection, [_end_row(item, given, now_us) for item in ours])
+    allowance.settle(connection, [(item.claim, item.outcome) for item in ours], now_us=now_us)
+    _note_health(connection, ended, ours, now_us)
+    # Last: it takes the fence for itself alone.
+    _bury_runs(connection, [item.outcome for item in ended if _triple(item.claim) not in held], now_us)
+    return len(ours)
+
+
+Triple = tuple[int, str, int]
+
+
+def _triple(claim: Claim) -> Triple:
+    """A claim among those of the same row: two attempts of one worker may end at once."""
+    return claim.id, claim.owner, claim.attempt
+
+
+def _held(connection: Connection, claims: Sequence[Claim]) -> set[Triple]:
+    """Which of these are still their owner's, and stay so until the commit; others are another's by now, or erased."""
+    ids = {claim.id for claim in claims}
+    held = select(_n.id, _n.owner, _n.attempt).where(_n.id.in_(list(ids)), _n.status == "claimed")
+    rows = connection.execute(held.order_by(_n.id).with_for_update()).all()
+    return {(row.id, row.owner, row.attempt) for row in rows}
+
+
+def _write(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
+    """Rows that go back to wait, and rows that are ended, have other columns: a statement for each kind."""
+    statement = update(tables.evaluation).where(_n.id == bindparam("its_id"))
+    for kind in {tuple(row) for row in rows}:
+        connection.execute(statement, [row for row in rows if tuple(row) == kind])
+
+
+def _end_row(ended: Ended, given: Collection[str], now_us: int) -> dict[str, Any]:
+    score_id = ended.score.id if ended.score is not None and ended.score.id in given else None
+    values = _end_values(ended, score_id, now_us)
+    verdict = ended.outcome.verdict
+    if ended.claim.is_repeat:
+        values.pop("score_id", None)  # that of the judgement it repeats stays
+        if verdict is not None:
+            values |= {"status": "done", "verdict": repeats.written(verdict.value)}
+    return {"its_id": ended.claim.id, **values}
+
+
+def _note_health(connection: Connection, ended: Sequence[Ended], ours: Sequence[Ended], now_us: int) -> None:
+    """For the circuit breaker: one good run closes it, whatever ended beside it."""
+    good = {item.claim.evaluator_id for item in ended if item.outcome.error is None}
     failures: dict[str, list[str]] = {}
-    for item in ended:
-        if not _end(connection, item, now_us):
-            _bury_run(connection, item.outcome.judge_turn_id, now_us)
-            continue
-        written += 1
-        _settle(connection, item, now_us)
+    for item in ours:
         if item.outcome.error is not None:
             failures.setdefault(item.claim.evaluator_id, []).append(item.outcome.error)
-    good = {item.claim.evaluator_id for item in ended if item.outcome.error is None}
     for evaluator_id in sorted(good - set(failures)):
         evaluators.note_success(connection, evaluator_id)
     for evaluator_id, reasons in sorted(failures.items()):
         if evaluator_id not in good:
             evaluators.note_failures(connection, evaluator_id, reasons[-1], count=len(reasons), now_us=now_us)
-    return written
-
-
-def _end(connection: Connection, ended: Ended, now_us: int) -> bool:
-    """False where the claim is another's by now, or was erased."""
-    score_id = _put_score(connection, ended, now_us)
-    values = _end_values(ended, score_id, now_us)
-    is_ours = (
-        _n.id == ended.claim.id,
-        _n.status == "claimed",
-        _n.owner == ended.claim.owner,
-        _n.attempt == ended.claim.attempt,
-    )
-    return connection.execute(update(tables.evaluation).where(*is_ours).values(values)).rowcount == 1
 
 
 def _end_values(ended: Ended, score_id: str | None, now_us: int) -> dict[str, Any]:
@@ -244,27 +239,13 @@ def _pause_us(ended: Ended) -> int:
     return min(_LONGEST_PAUSE_US, max(asked_for, _FIRST_PAUSE_US << (ended.claim.attempt - 1)))
 
 
-def _put_score(connection: Connection, ended: Ended, now_us: int) -> str | None:
-    """Store the score; a claim that is no longer ours has none, and neither has a target that is gone."""
-    if ended.score is None or not _is_held(connection, ended.claim):
-        return None
-    try:
-        return scores.upsert(connection, ended.score, now_us=now_us).score.id
-    except NotFound:
-        return None
-
-
-def _is_held(connection: Connection, held: Claim) -> bool:
-    is_ours = (_n.id == held.id, _n.status == "claimed", _n.owner == held.owner, _n.attempt == held.attempt)
-    return connection.execute(select(_n.id).where(*is_ours).with_for_update()).first() is not None
-
-
-def _bury_run(connection: Connection, judge_turn_id: str | None, now_us: int) -> None:
+def _bury_runs(connection: Connection, outcomes: Sequence[Outcome], now_us: int) -> None:
     """The trace of a run whose target was erased meanwhile must not be stored: nothing would lead to it."""
-    if judge_turn_id is None:
-        return
-    tombstones.take_fence(connection, exclusive=True)
-    tombstones.add(connection, [tombstones.Row(tombstones.TURN, judge_turn_id, None)], now_us=now_us)
+    found = [outcome.judge_turn_id for outcome in outcomes if outcome.judge_turn_id is not None]
+    if found:
+        tombstones.take_fence(connection, exclusive=True)
+        rows = [tombstones.Row(tombstones.TURN, turn_id, None) for turn_id in found]
+        tombstones.add(connection, rows, now_us=now_us)
 
 
 def score_id(candidate: Candidate, evaluator_id: str, version: int) -> str:

@@ -1,8 +1,17 @@
 """What a driver's error means: unreachable, to be tried again, schema missing, or the statement's own fault."""
 
+import sqlite3
 from typing import Final
 
-from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError, TimeoutError
+from sqlalchemy.exc import (
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    ProgrammingError,
+    TimeoutError,
+)
 
 # SQLSTATE of PostgreSQL: deadlock, serialization failure, lock not available.
 _RETRIED_STATES: Final = frozenset({"40P01", "40001", "55P03"})
@@ -55,4 +64,11 @@ def is_unavailable(error: BaseException) -> bool:
         return False
     if error.connection_invalidated or _state(error).startswith(_GONE_STATES) or _code(error) in _GONE_CODES:
         return True
-    return isinstance(error, OperationalError)
+    # A connection that is closed already is an error of the interface; SQLite's means a value it cannot take.
+    is_closed = isinstance(error, InterfaceError) and not isinstance(error.orig, sqlite3.InterfaceError)
+    return isinstance(error, OperationalError) or is_closed
+
+
+def is_refusal(error: BaseException) -> bool:
+    """The database refuses the statement, and not for a value in it."""
+    return isinstance(error, DBAPIError) and not isinstance(error, (DataError, IntegrityError))

@@ -7,19 +7,21 @@ and their difference goes to the roll-ups. The same fragment again changes nothi
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, or_, select, update
 
 from turntrace.records.batch import Worked
 from turntrace.records.rollup import RollupFact
 from turntrace.records.trace import Trace
-from turntrace.storage import bulk, content, narrow, restate, tables
+from turntrace.storage import bulk, content, narrow, restate, strays, tables
 from turntrace.storage.clean import rows as clean_rows
 from turntrace.storage.content import TurnContent
+from turntrace.storage.residence import without_texts
 from turntrace.storage.rollups import Rollup
 from turntrace.storage.sessions import SessionTotals
+from turntrace.storage.staging import LOST, Staging
 
 Row = dict[str, Any]
 
@@ -52,6 +54,7 @@ _REPLACED: Final = frozenset(
 )
 # Where the turn had none, late spans may still tell.
 _FILLED: Final = ("session_id", "user_id", "feature", "experiment", "release")
+_MESSAGES: Final = ("status_message", "error_message")  # texts in rows of observations
 _UNITED: Final = ("tags", "flags")
 
 
@@ -66,12 +69,37 @@ class StoredTurn:
     replaced: set[str] = field(default_factory=set)  # span ids of open observations that have ended
     has_content: bool = False  # there is new content
 
-    def amend(self, worked: Worked) -> None:
-        """Take one late fragment."""
-        fresh = self._take_observations(worked)
-        self._take_fields(worked)
+    def amend(self, worked: Worked, *, is_away: bool = False) -> None:
+        """Take one late fragment; `is_away`: content of the turn lies in a store, no text may stand in its rows."""
+        bare = replace(worked, trace=without_texts(worked.trace)) if is_away else worked
+        fresh = self._take_observations(bare)
+        self._take_fields(bare)
         self.row.update(restate.sums_of(self.observations.values()))
-        self._take_content(worked, fresh)
+        self._take_content(worked, fresh, with_messages=is_away)
+
+    def move(self, messages: Mapping[str, Row]) -> None:
+        """Its environment has changed, and with it where its content lies.
+
+        Args:
+            messages: of its observations, by span id, which stood in their rows.
+        """
+        known = self.content or TurnContent()
+        kept = {span_id: found for span_id, found in messages.items() if span_id not in self.new}
+        said = kept | self._new_messages()
+        own = {span_id: {**known.observations.get(span_id, {}), **found} for span_id, found in said.items()}
+        message = {"error_message": self.row["error_message"]} if self.row["error_message"] else {}
+        self.content = TurnContent({**known.trace, **message}, {**known.observations, **own})
+        self.row.update(dict.fromkeys(("input_preview", "output_preview", "error_message")))
+        self.has_content = True
+
+    def _new_messages(self) -> dict[str, Row]:
+        """Messages that stand in rows yet to be inserted, by span id; they stand there no more."""
+        found: dict[str, Row] = {}
+        for span_id, values in self.new.items():
+            row = dict(zip(narrow.OBSERVATION_COLUMNS, values, strict=True))
+            found[span_id] = {name: row[name] for name in _MESSAGES if row[name]}
+            self.new[span_id] = tuple((row | dict.fromkeys(_MESSAGES)).values())
+        return {span_id: own for span_id, own in found.items() if own}
 
     def _take_observations(self, worked: Worked) -> set[str]:
         fresh: set[str] = set()
@@ -111,8 +139,8 @@ class StoredTurn:
         if trace.error is not None and self.row["error_type"] is None:
             self.row["error_type"], self.row["error_message"] = trace.error.type, trace.error.message
 
-    def _take_content(self, worked: Worked, fresh: set[str]) -> None:
-        brought = content.of_trace(worked.trace)
+    def _take_content(self, worked: Worked, fresh: set[str], *, with_messages: bool) -> None:
+        brought = content.of_trace(worked.trace, with_messages=with_messages)
         observations = {span_id: own for span_id, own in brought.observations.items() if span_id in fresh}
         known = self.content or TurnContent()
         stated = {name for name in brought.trace if name in worked.amended or name not in known.trace}
@@ -139,19 +167,47 @@ def apply(
     sessions: SessionTotals,
     clean: bool,
     now_us: int,
+    staging: Staging | None = None,
 ) -> None:
     """Let late fragments join their turns, all of which are stored. Differences go to `rollup` and `sessions`."""
-    turns = load(connection, {item.trace.id for item in worked}, with_content=_with_content(worked))
+    turns = load(
+        connection,
+        {item.trace.id for item in worked},
+        with_content=_with_content(worked, is_moving=staging is not None),
+        staging=staging,
+    )
     before = {turn_id: (dict(turn.row), dict(turn.observations)) for turn_id, turn in turns.items()}
     for item in worked:
-        turns[item.trace.id].amend(item)
+        _amend(connection, turns[item.trace.id], item, staging)
     changed = [turn for turn in turns.values() if turn.row != before[turn.row["id"]][0] or turn.new or turn.has_content]
     tag_keys = declared(connection, rollup, worked, changed)
     for turn in changed:
         if turn.row["is_final"]:
             old_row, old_observations = before[turn.row["id"]]
             _count(turn, old_row, old_observations, tag_keys, rollup, sessions)
-    _store(connection, changed, clean=clean, now_us=now_us)
+    _store(connection, changed, clean=clean, now_us=now_us, staging=staging)
+
+
+def _amend(connection: Connection, turn: StoredTurn, worked: Worked, staging: Staging | None) -> None:
+    if staging is None:
+        turn.amend(worked)
+        return
+    before = turn.row["environment"]
+    after = worked.trace.environment if "environment" in worked.amended else before
+    turn.amend(worked, is_away=staging.is_away(after))
+    if before != after and (staging.is_away(before) or staging.is_away(after)):
+        turn.move(_take_messages(connection, turn.row["id"]))
+
+
+def _take_messages(connection: Connection, turn_id: str) -> dict[str, Row]:
+    """Messages that stand in rows of observations, by span id; they stand there no more."""
+    is_said = or_(*(_o[name].is_not(None) for name in _MESSAGES))
+    columns = (_o.span_id, *(_o[name] for name in _MESSAGES))
+    rows = connection.execute(select(*columns).where(_o.turn_id == turn_id, is_said))
+    found = {row.span_id: {name: text for name in _MESSAGES if (text := getattr(row, name))} for row in rows}
+    if found:
+        connection.execute(update(tables.observation).where(_o.turn_id == turn_id).values(dict.fromkeys(_MESSAGES)))
+    return found
 
 
 def counted(connection: Connection, worked: Worked, rollup: Rollup) -> tuple[StoredTurn, list[RollupFact]]:
@@ -161,23 +217,35 @@ def counted(connection: Connection, worked: Worked, rollup: Rollup) -> tuple[Sto
     return turn, restate.facts_of(turn.row, turn.observations.values(), tag_keys)
 
 
-def _with_content(worked: Iterable[Worked]) -> set[str]:
-    """Ids of turns that are brought content."""
-    found = ((item.trace.id, content.of_trace(item.trace)) for item in worked)
-    return {turn_id for turn_id, brought in found if brought.trace or brought.observations}
+def _with_content(worked: Sequence[Worked], *, is_moving: bool) -> set[str]:
+    """Ids of turns that are brought content, or (`is_moving`) whose environment says where it lies."""
+    moved = {item.trace.id for item in worked if is_moving and "environment" in item.amended}
+    found = ((item.trace.id, content.of_trace(item.trace, with_messages=is_moving)) for item in worked)
+    return moved | {turn_id for turn_id, brought in found if brought.trace or brought.observations}
 
 
-def load(connection: Connection, turn_ids: set[str], *, with_content: set[str]) -> dict[str, StoredTurn]:
+def opened(connection: Connection, rows: Sequence[Any], staging: Staging | None) -> dict[str, TurnContent]:
+    """Content of rows of the content table, by turn id."""
+    if staging is not None:
+        return staging.opened(connection, rows)
+    return {row.turn_id: content.opened(connection, row) for row in rows}
+
+
+def load(
+    connection: Connection, turn_ids: set[str], *, with_content: set[str], staging: Staging | None = None
+) -> dict[str, StoredTurn]:
     """Stored turns by id."""
     statement = select(tables.trace).where(tables.trace.c.id.in_(turn_ids))
     found = {row["id"]: StoredTurn(dict(row), {}) for row in connection.execute(statement).mappings()}
     columns = [_o[name] for name in restate.FACT_COLUMNS]
-    rows = connection.execute(select(*columns).where(_o.turn_id.in_(turn_ids))).mappings()
-    for row in rows:
+    for row in connection.execute(select(*columns).where(_o.turn_id.in_(turn_ids))).mappings():
         found[row["turn_id"]].observations[row["span_id"]] = dict(row)
     blobs = select(tables.content).where(tables.content.c.turn_id.in_(with_content & found.keys()))
-    for blob in connection.execute(blobs) if with_content else ():
-        found[blob.turn_id].content = content.opened(connection, blob)
+    rows = connection.execute(blobs).all() if with_content else ()
+    for turn_id, known in opened(connection, rows, staging).items():
+        found[turn_id].content = known
+        if staging is not None and staging.has_lost(turn_id):
+            found[turn_id].row["flags"] = _united(found[turn_id].row["flags"], [LOST])
     return found
 
 
@@ -217,7 +285,9 @@ def _has_rows(connection: Connection, tag_key: str) -> bool:
     return connection.execute(statement).first() is not None
 
 
-def _store(connection: Connection, turns: Sequence[StoredTurn], *, clean: bool, now_us: int) -> None:
+def _store(
+    connection: Connection, turns: Sequence[StoredTurn], *, clean: bool, now_us: int, staging: Staging | None
+) -> None:
     bulk.delete_keys(connection, tables.trace, "id", [turn.row["id"] for turn in turns])
     for turn in turns:
         if turn.replaced:
@@ -227,9 +297,13 @@ def _store(connection: Connection, turns: Sequence[StoredTurn], *, clean: bool, 
     insert(connection, tables.trace, rows, clean=clean)
     insert(connection, tables.observation, [row for turn in turns for row in turn.new.values()], clean=clean)
     with_content = [turn for turn in turns if turn.has_content]
-    bulk.delete_keys(connection, tables.content, "turn_id", [turn.row["id"] for turn in with_content])
+    replaced = [turn.row["id"] for turn in with_content]
+    strays.drop_contents(connection, replaced, staging.used if staging is not None else None)
     blobs = [content_row(turn.row["id"], content.pack(turn.content or TurnContent())) for turn in with_content]
-    content.insert(connection, [row for row in blobs if row])
+    made = [row for row in blobs if row]
+    if staging is not None:
+        made = staging.placed(made, {turn.row["id"]: turn.row["environment"] for turn in with_content})
+    content.insert(connection, made)
 
 
 def content_row(turn_id: str, packed: content.Packed | None) -> bulk.Values | None:

@@ -7,11 +7,11 @@ A holder that was paused (a stopped process, a frozen machine) finds at its next
 import os
 import secrets
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Connection, and_, case, delete, literal_column, or_, select, update
+from sqlalchemy import BigInteger, Connection, and_, case, delete, func, literal_column, or_, select, update
 
 from turntrace.storage import bulk, tables
 from turntrace.storage.narrow import json_object
@@ -90,6 +90,31 @@ def hold(connection: Connection, lease: Lease) -> bool:
     return connection.execute(statement).first() is not None
 
 
+def is_alone(connection: Connection, name: str) -> bool:
+    """Whether no other transaction that asked the same is going on; nobody waits. With SQLite there is one anyway."""
+    if connection.dialect.name == "sqlite":
+        return True
+    free = select(_l.name).where(_l.name == name).with_for_update(skip_locked=True)
+    if connection.execute(free).first() is not None:
+        return True
+    if connection.execute(select(_l.name).where(_l.name == name)).first() is not None:
+        return False
+    _make(connection, name)
+    return connection.execute(free).first() is not None
+
+
+def be_alone(connection: Connection, name: str) -> None:
+    """Wait until no other transaction that asked `is_alone` is going on; none begins before this one ends."""
+    if connection.dialect.name != "sqlite":
+        _make(connection, name)
+        connection.execute(select(_l.name).where(_l.name == name).with_for_update())
+
+
+def _make(connection: Connection, name: str) -> None:
+    statement = bulk.insert_missing(connection.dialect.name, tables.lease)
+    connection.execute(statement.values(name=name, owner="", epoch=0, expires_at_us=0))
+
+
 def _is(lease: Lease) -> tuple[Any, ...]:
     return (_l.name == lease.name, _l.owner == lease.owner, _l.epoch == lease.epoch)
 
@@ -130,6 +155,23 @@ def last_slot(connection: Connection, job: str) -> int | None:
     return connection.execute(statement).scalar()
 
 
-def prune_runs(connection: Connection, *, before_us: int) -> int:
-    """Forget runs of slots before an instant."""
-    return int(connection.execute(delete(tables.job_run).where(_r.slot_at_us < before_us)).rowcount)
+def job_names(connection: Connection) -> Iterator[str]:
+    """Names of jobs that ran, in order: a step of the index for each, however many runs there are."""
+    name = connection.execute(select(func.min(_r.job))).scalar()
+    while name is not None:
+        yield str(name)
+        name = connection.execute(select(func.min(_r.job)).where(_r.job > name)).scalar()
+
+
+def prune_runs(connection: Connection, *, before_us: int, done_before_us: int) -> int:
+    """Forget runs of slots before an instant; those that ended well already before `done_before_us`.
+
+    The last run of a job that ended well stays until `before_us`: a job that runs every few seconds would else leave
+    hundreds of thousands of rows that say nothing. Answers how many runs were forgotten.
+    """
+    forgotten = int(connection.execute(delete(tables.job_run).where(_r.slot_at_us < before_us)).rowcount)
+    for job in list(job_names(connection)):
+        until_us = min(done_before_us, last_slot(connection, job) or 0)
+        old = delete(tables.job_run).where(_r.job == job, _r.slot_at_us < until_us, _r.status == "done")
+        forgotten += int(connection.execute(old).rowcount)
+    return forgotten

@@ -10,16 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import Connection, String, column, inspect, select, table, text
+from sqlalchemy.schema import CreateIndex, CreateTable, DDLElement
 
 from turntrace.errors import SchemaOutOfDate, SchemaTooNew, TurntraceError
+from turntrace.storage import residence
 from turntrace.storage.database import Database
 from turntrace.storage.deadline import patient
 from turntrace.storage.tables import PREFIX, VERSION_TABLE
+from turntrace.storage.tables.residence import STORE_METADATA
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD: Final = "0008"  # the newest revision; a test compares it with the scripts
+HEAD: Final = "0011"  # the newest revision; a test compares it with the scripts
 _LOCK_NAME: Final = "turntrace_migrate"
 _LOCK_NUMBER: Final = 0x7475726E74726163  # "turntrac": PostgreSQL's advisory locks are numbers
 _LOCK_SECONDS: Final = 120
@@ -27,11 +30,18 @@ _VERSION: Final = table(VERSION_TABLE, column("version_num", String))
 
 
 def upgrade(database: Database, revision: str = "head") -> str | None:
-    """Migrate up and return the revision reached. Processes that start together wait for each other.
+    """Migrate up and return the revision reached, the stores of `content_urls` before the database that points there.
+
+    Processes that start together wait for each other.
 
     Raises:
-        SchemaTooNew: the database was made by a newer release.
+        SchemaTooNew: the database was made by a newer release. DatabaseUnavailable: it is away, or a store.
     """
+    make_stores(database)
+    return _upgrade(database, revision)
+
+
+def _upgrade(database: Database, revision: str = "head") -> str | None:
     from alembic import command  # 0.7 s: not paid by processes that only check
 
     with _alone(database) as connection:
@@ -41,16 +51,38 @@ def upgrade(database: Database, revision: str = "head") -> str | None:
 
 
 def downgrade(database: Database, revision: str) -> str | None:
-    """Migrate down and return the revision reached; `base` drops every table of ours and returns None."""
+    """Migrate down and return the revision reached; `base` drops every table of ours, in stores too, and returns None.
+
+    Raises:
+        TurntraceError: stores of `content_urls` hold content that the older revision would know nothing of.
+    """
     from alembic import command  # as above
 
     with _alone(database) as connection:
         _refuse_newer(_current(connection))
-        command.downgrade(_config(connection), revision)
+        config = _config(connection)
+        config.attributes["is_dropping_all"] = revision == "base"
+        command.downgrade(config, revision)
         found = _current(connection)
         if found is None and inspect(connection).has_table(VERSION_TABLE):
             connection.execute(text(f"DROP TABLE {VERSION_TABLE}"))
-        return found
+    for store in database.stores.values() if found is None else ():
+        residence.drop_table(store)
+    return found
+
+
+def make_stores(database: Database, *, only_own: bool = False) -> None:
+    """Make the table of every store of `content_urls` where it is not there.
+
+    Args:
+        only_own: only in SQLite files of our own.
+
+    Raises:
+        DatabaseUnavailable: a store is away.
+    """
+    for store in database.stores.values():
+        if not only_own or (store.dialect == "sqlite" and not store.is_guest):
+            residence.make_table(store)
 
 
 def current(database: Database) -> str | None:
@@ -74,24 +106,34 @@ def check(database: Database) -> None:
 
 
 def sql(database: Database, revision: str = "head") -> str:
-    """The SQL that `upgrade` of a blank database would run."""
+    """The SQL that `upgrade` of a blank database would run; as comments, what it would run in stores."""
     from alembic import command  # as above
 
     output = io.StringIO()
     config = _config(None, output_buffer=output)
     config.attributes["dialect"] = database.url.get_backend_name()
     command.upgrade(config, revision, sql=True)
-    return output.getvalue()
+    return output.getvalue() + "".join(_store_sql(name, store) for name, store in sorted(database.stores.items()))
+
+
+def _store_sql(name: str, store: Database) -> str:
+    """Comments: whoever feeds the text to the main database makes no table of a store there."""
+    made: list[DDLElement] = []
+    for each in STORE_METADATA.sorted_tables:
+        made += (CreateTable(each), *map(CreateIndex, each.indexes))
+    text = "\n".join(f"{str(part.compile(store.engine)).strip()};" for part in made)
+    return "".join(f"-- {line}\n" for line in ("", f"In the database of content_urls for {name}:", *text.splitlines()))
 
 
 def ensure_schema(database: Database) -> None:
-    """Create the tables in a blank SQLite file of our own, or in memory; otherwise only `check`.
+    """Create the tables in blank SQLite files of our own, or in memory; otherwise only `check`.
 
     Raises:
         SchemaOutOfDate, SchemaTooNew, DatabaseUnavailable: the tables cannot be used.
     """
+    make_stores(database, only_own=True)
     if database.dialect == "sqlite" and not database.is_guest and current(database) is None:
-        upgrade(database)
+        _upgrade(database)
         return
     check(database)
 

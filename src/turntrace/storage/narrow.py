@@ -9,6 +9,7 @@ from turntrace.records.observation import Observation, PromptLink
 from turntrace.records.trace import Trace
 from turntrace.records.usage import Usage
 from turntrace.storage import bulk, tables
+from turntrace.storage.tables import length
 
 _NO_USAGE: Final = Usage()
 
@@ -147,7 +148,13 @@ def observation_row(observation: Observation, trace: Trace) -> bulk.Values:
         strings(observation.tags) if observation.tags else None,
         observation.scope,
         strings(observation.flags) if observation.flags else None,
+        _data_source(observation),
     )
+
+
+def _data_source(observation: Observation) -> str | None:
+    stated = (observation.retrieval or {}).get("data_source")
+    return str(stated)[: length.NAME] if stated else None
 
 
 def _version(prompt: PromptLink | None) -> str | None:

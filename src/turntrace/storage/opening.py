@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from turntrace.errors import SettingsError
 from turntrace.keyring import KeyRing
-from turntrace.settings import Settings
+from turntrace.settings import Secret, Settings
 from turntrace.storage.database import Database
 from turntrace.storage.seal import Cipher, of_ring
 
@@ -12,7 +13,16 @@ def open_database(settings: Settings, engine: Any = None) -> Database:
     """The database of these settings."""
     database = Database(settings.database_url, engine=engine)
     database.cipher = cipher_of(settings)
+    database.stores = {name: _store(url, database.cipher) for name, url in settings.content_stores().items()}
     return database
+
+
+def _store(url: Secret, cipher: Cipher | None) -> Database:
+    store = Database(url)
+    if store.is_memory:  # each process would have one of its own
+        raise SettingsError("content_urls: content cannot lie in memory: name a file or a server")
+    store.cipher, store.is_store = cipher, True
+    return store
 
 
 def cipher_of(settings: Settings) -> Cipher | None:

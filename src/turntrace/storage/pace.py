@@ -9,20 +9,21 @@ class Pace:
     Args:
         seconds: aimed at; half of what is allowed, since no two transactions are alike.
         first: items of the first transaction.
+        least: items of a transaction however long it takes: on a busy machine its statements alone take the time.
     """
 
-    def __init__(self, seconds: float, *, first: int = 8) -> None:
-        self._seconds, self._items = seconds, float(first)
+    def __init__(self, seconds: float, *, first: int = 8, least: int = 1) -> None:
+        self._seconds, self._items, self._least = seconds, float(first), least
 
     @property
     def items(self) -> int:
-        """Items of the next transaction, at least one."""
-        return max(1, int(self._items))
+        """Items of the next transaction."""
+        return max(self._least, int(self._items))
 
     def learn(self, items: int, seconds: float) -> None:
         """Say how long a transaction of `items` took."""
         fitting = items * self._seconds / max(seconds, 1e-6)
-        self._items = max(1.0, min(self._items * 1.5, fitting))
+        self._items = max(float(self._least), min(self._items * 1.5, fitting))
 
 
 class Stopwatch:

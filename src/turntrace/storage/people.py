@@ -3,6 +3,7 @@
 Hashing takes tenths of a second and 64 MiB: call `create`, `change_password` and `authenticate` off the event loop.
 """
 
+import base64
 import hashlib
 import secrets
 import uuid
@@ -15,7 +16,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 from turntrace.errors import InvalidInput, NotFound
 from turntrace.storage import bulk, tables
 
-ROLES: Final = ("viewer", "reader", "annotator", "operator", "admin")
+ROLES: Final = ("reviewer", "viewer", "reader", "annotator", "operator", "admin")
 MIN_PASSWORD: Final = 12
 MAX_PASSWORD: Final = 1_000
 MAX_NAME: Final = 100
@@ -28,8 +29,20 @@ PER_CLIENT: Final = 20
 _LONGEST_BLOCK_US: Final = 15 * 60 * 1_000_000
 
 _hasher = argon2.PasswordHasher()
+
+
+def _unknown_hash() -> str:
+    """What no password fits, in the form of a hash: to make a real one would cost every process 64 MiB at its start."""
+    salt, key = (
+        base64.b64encode(secrets.token_bytes(length)).decode().rstrip("=")
+        for length in (_hasher.salt_len, _hasher.hash_len)
+    )
+    costs = f"m={_hasher.memory_cost},t={_hasher.time_cost},p={_hasher.parallelism}"
+    return f"$argon2id$v={argon2.low_level.ARGON2_VERSION}${costs}${salt}${key}"
+
+
 # Checked where there is no such account, so that a wrong name takes as long as a wrong password.
-_NOBODY: Final = _hasher.hash(secrets.token_hex(16))
+_NOBODY: Final = _unknown_hash()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

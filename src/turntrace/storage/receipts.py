@@ -2,7 +2,7 @@
 
 import hmac
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -11,7 +11,7 @@ from sqlalchemy import Connection, RowMapping, insert, select, update
 from turntrace.errors import KeyMissing, NotFound
 from turntrace.keyring import KeyRing
 from turntrace.records.erasure import Receipt, Target, written
-from turntrace.storage import tables, tombstones
+from turntrace.storage import strays, tables, tombstones
 
 SIGN_PURPOSE: Final = b"turntrace erasure receipts"
 # Hosts' clocks differ: a turn that is stored already was before the erasure, whatever its start says.
@@ -29,6 +29,7 @@ class Erasure:
     status: str
     counts: Mapping[str, int]
     actor: str = ""
+    staged: tuple[str, ...] = ()  # blobs that writers were at when it was asked for: it ends after them
 
 
 def ask(
@@ -55,7 +56,7 @@ def ask(
         "kind": asked.kind,
         "status": "pending",
         "subject": subjects[0] if subjects else None,
-        "request": _written(asked, actor),
+        "request": _written(asked, actor, strays.staged(connection)),
         "created_at_us": now_us,
     }
     connection.execute(insert(tables.erasure).values(row))
@@ -79,9 +80,9 @@ def _tombstones(target: Target, subjects: Iterable[str], digest_key: str) -> Ite
     return found
 
 
-def _written(target: Target, actor: str) -> str:
+def _written(target: Target, actor: str, staged: Sequence[str]) -> str:
     fields = ("user_ids", "turn_ids", "sessions", "until_us")
-    return json.dumps({"actor": actor, **{name: getattr(target, name) for name in fields}})
+    return json.dumps({"actor": actor, "staged": staged, **{name: getattr(target, name) for name in fields}})
 
 
 def _read(kind: str, found: Mapping[str, Any]) -> Target:
@@ -101,7 +102,8 @@ def hold(connection: Connection, erasure_id: str) -> Erasure | None:
     if row is None:
         return None
     asked = json.loads(row["request"])
-    return Erasure(row["id"], _read(row["kind"], asked), row["status"], _counts(row), asked.get("actor", ""))
+    actor, staged = asked.get("actor", ""), tuple(asked.get("staged", ()))
+    return Erasure(row["id"], _read(row["kind"], asked), row["status"], _counts(row), actor, staged)
 
 
 def progress(connection: Connection, erasure: Erasure, counts: Mapping[str, int], *, now_us: int) -> None:

@@ -4,7 +4,7 @@ Roll-ups know more than rows: turns that sampling left out, that are past their 
 day is made anew only where its rows hold at least the turns that its sums hold.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,8 +12,8 @@ from sqlalchemy import Connection, delete, func, select
 
 from turntrace.errors import InvalidInput
 from turntrace.records.rollup import RollupFact
-from turntrace.storage import late, restate, tables, tombstones
-from turntrace.storage.rollups import DAY_US, Rollup
+from turntrace.storage import late, leases, restate, tables, tombstones
+from turntrace.storage.rollups import COMPACTOR, DAY_US, Rollup
 
 PAGE: Final = 500
 COMPARED: Final = (
@@ -21,6 +21,14 @@ COMPARED: Final = (
     *("cache_write_tokens", "reasoning_tokens", "cost_input_nano", "cost_output_nano", "cost_total_nano"),
     *("duration_us", "duration_count", "ttft_us", "ttft_count"),
 )
+# What sums by step are compared by, under these names.
+_STEPS: Final = {
+    "steps": "calls",
+    "steps_own_us": "own_us",
+    "steps_errors": "errors",
+    "steps_cost_nano": "cost_total_nano",
+}
+NAMES: Final = (*COMPARED, *_STEPS)
 _t, _r = tables.trace.c, tables.rollup.c
 _COLUMNS: Final = [column.name for column in tables.rollup.c][1:]
 
@@ -46,16 +54,31 @@ class Day:
 
 def check(connection: Connection, day_at_us: int) -> Day:
     """Compare one day."""
-    summed = dict.fromkeys(COMPARED, 0)
+    summed = dict.fromkeys(NAMES, 0)
     for row in _counted(connection, day_at_us, frozenset()).rows():
         values = dict(zip(_COLUMNS, row, strict=True))
         if values["grain"] == "hour" and not values["dimension"]:
             for name in COMPARED:
                 summed[name] += values[name]
-    where = (_r.dimension == "", _r.grain == "hour", _r.at_us >= day_at_us, _r.at_us < day_at_us + DAY_US)
-    found = connection.execute(select(*(func.sum(_r[name]) for name in COMPARED)).where(*where)).one()
-    kept = {name: int(n or 0) for name, n in zip(COMPARED, found, strict=True)}
+        elif values["dimension"] == "step":
+            for name, column in _STEPS.items():
+                summed[name] += values[column]
+    kept = {
+        **_kept(connection, "", dict.fromkeys(COMPARED), day_at_us),
+        **_kept(connection, "step", _STEPS, day_at_us),
+    }
+    if not kept["steps"]:  # sums made before there were any by step
+        summed |= dict.fromkeys(_STEPS, 0)
+        kept |= dict.fromkeys(_STEPS, 0)
     return Day(at_us=day_at_us, rollups=kept, rows=summed)
+
+
+def _kept(connection: Connection, dimension: str, names: Mapping[str, str | None], day_at_us: int) -> dict[str, int]:
+    """Sums of one dimension: by name, of the column of that name or of another."""
+    where = (_r.dimension == dimension, _r.grain == "hour", _r.at_us >= day_at_us, _r.at_us < day_at_us + DAY_US)
+    columns = (func.sum(_r[column or name]) for name, column in names.items())
+    found = connection.execute(select(*columns).where(*where)).one()
+    return {name: int(n or 0) for name, n in zip(names, found, strict=True)}
 
 
 def rebuild(
@@ -69,6 +92,7 @@ def rebuild(
     Raises:
         InvalidInput: sums would be lost.
     """
+    leases.be_alone(connection, COMPACTOR)  # what it has merged and not committed would be counted twice
     tombstones.take_fence(connection, exclusive=True)  # nobody stores turns meanwhile
     found = check(connection, day_at_us)
     if not found.is_complete and not is_lossy:

@@ -30,7 +30,7 @@ _KEY: Final = (
 _SUMS: Final = (
     *("turns", "calls", "errors", "unpriced", "input_tokens", "output_tokens", "cache_read_tokens"),
     *("cache_write_tokens", "reasoning_tokens", "cost_input_nano", "cost_output_nano", "cost_total_nano"),
-    *("duration_us", "duration_count", "ttft_us", "ttft_count"),
+    *("duration_us", "duration_count", "ttft_us", "ttft_count", "own_us"),
 )
 
 Price = Callable[[Observation], Cost | None]

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from turntrace.records.rollup import RollupFact, group_name
+from turntrace.records.rollup import RollupFact, group_name, own_times, step_name
 
 Values = Mapping[str, Any]
 
@@ -16,6 +16,8 @@ MODEL_CALLS: Final = frozenset({"generation", "embedding", "reranker"})
 FACT_COLUMNS: Final = [
     "turn_id",
     "span_id",
+    "parent_span_id",
+    "name",
     "type",
     "status",
     "is_open",
@@ -45,14 +47,15 @@ FACT_COLUMNS: Final = [
 
 
 def facts_of(trace: Values, observations: Iterable[Values], declared: frozenset[str]) -> list[RollupFact]:
-    """The facts of a turn: its own, and one per model call.
+    """The facts of a turn: its own, and one per step.
 
     Args:
         declared: tag keys that roll-ups are kept by.
     """
     shared = _shared(trace, declared)
-    calls = [_call_fact(row, shared) for row in observations if _is_call(row)]
-    return [_turn_fact(trace, shared), *calls]
+    rows = list(observations)
+    own = own_times((row["span_id"], row["parent_span_id"], row["started_at_us"], row["duration_us"]) for row in rows)
+    return [_turn_fact(trace, shared), *(_step_fact(row, shared, own[row["span_id"]]) for row in rows)]
 
 
 def _is_call(row: Values) -> bool:
@@ -93,7 +96,21 @@ def _turn_fact(trace: Values, shared: dict[str, Any]) -> RollupFact:
     )
 
 
-def _call_fact(row: Values, shared: dict[str, Any]) -> RollupFact:
+def _step_fact(row: Values, shared: dict[str, Any], own_us: int) -> RollupFact:
+    step = step_name(row["type"], row["name"] or "")
+    if _is_call(row):
+        return _call_fact(row, shared, step, own_us)
+    return RollupFact(
+        at_us=row["started_at_us"],
+        errors=1 if row["status"] == "error" else 0,
+        duration_us=row["duration_us"],
+        step=step,
+        own_us=own_us,
+        **shared,
+    )
+
+
+def _call_fact(row: Values, shared: dict[str, Any], step: str, own_us: int) -> RollupFact:
     has_usage, has_cost = row["is_usage_estimated"] is not None, row["cost_total_nano"] is not None
     name, version = row["prompt_name"] or "", row["prompt_version"]
     return RollupFact(
@@ -116,6 +133,8 @@ def _call_fact(row: Values, shared: dict[str, Any]) -> RollupFact:
         cost_total_nano=row["cost_total_nano"] or 0,
         duration_us=row["duration_us"],
         ttft_us=row["ttft_us"],
+        step=step,
+        own_us=own_us,
         **shared,
     )
 

@@ -4,14 +4,15 @@ Deltas are only ever appended by writers: several hosts that update the same hot
 compactor adds hours to their days as well.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import add
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Table, and_, bindparam, delete, false, select, true, update
 
-from turntrace.records.rollup import RollupFact
-from turntrace.storage import bulk, clean, tables
+from turntrace.failpoint import reach
+from turntrace.records.rollup import RollupFact, size_of
+from turntrace.storage import bulk, cardinality, clean, leases, tables
 from turntrace.storage.database import Database
 from turntrace.storage.histograms import Counts, add_packed, bucket_of, packed
 
@@ -19,6 +20,8 @@ MINUTE_US: Final = 60_000_000
 HOUR_US: Final = 60 * MINUTE_US
 DAY_US: Final = 24 * HOUR_US
 MINUTES_KEPT_US: Final = 2 * DAY_US
+BUCKETS_AT_ONCE: Final = 200
+COMPACTOR: Final = "compactor"
 UNKNOWN_MODEL: Final = "unknown"  # of calls that name none: rows without a model are turns'
 
 _SUMS: Final = [
@@ -38,6 +41,7 @@ _SUMS: Final = [
     "duration_count",
     "ttft_us",
     "ttft_count",
+    "own_us",
 ]
 _ROLLUP_KEY: Final = [
     "grain",
@@ -51,7 +55,7 @@ _ROLLUP_KEY: Final = [
     "price_version",
     "tier",
 ]
-_HISTOGRAM_KEY: Final = ["grain", "at_us", "metric", "model", "feature", "environment"]
+_HISTOGRAM_KEY: Final = ["grain", "at_us", "metric", "model", "feature", "environment", "size"]
 
 _h: Final = tables.histogram.c
 
@@ -66,17 +70,25 @@ class Rollup:
         # By everything but user and session first: few keys, which are spread over the dimensions at the end.
         self._core: Sums = {}
         self._people: Sums = {}
+        self._narrow: Sums = {}
         self._lengths: dict[Key, Counts] = {}
 
     def add(self, fact: RollupFact, sign: int = 1) -> None:
         """Count a fact, or take it back with sign -1."""
         sums = _sums_of(fact, sign)
         at_us = fact.at_us
+        if fact.step and not fact.calls:
+            self._add_step(fact, "", sums, sign)
+            return
         model = fact.model or (UNKNOWN_MODEL if fact.calls else "")
         base = (model, fact.provider, fact.feature, fact.environment)
         paid = (fact.price_version, fact.tier)
         values = (fact.route, fact.release, fact.experiment, fact.prompt, fact.tags)
         _add(self._core, (at_us // MINUTE_US, base, paid, values), sums)
+        if fact.calls:
+            self._add_step(fact, model, sums, sign)
+            if size := size_of(fact.input_tokens):
+                _add(self._narrow, (at_us // HOUR_US, "input_length", size, model, fact.environment, *paid), sums)
         day = at_us // DAY_US
         if fact.user_id:
             _add(self._people, ("user", fact.user_id, day, model, fact.environment, paid), sums)
@@ -84,14 +96,24 @@ class Rollup:
             _add(self._people, ("session", fact.session_id, day, model, fact.environment, paid), sums)
         self._add_lengths(fact, model, sign)
 
+    def _add_step(self, fact: RollupFact, model: str, sums: list[int], sign: int) -> None:
+        """A step counts once by its name, as a call does by its model."""
+        if fact.step:
+            key = (fact.at_us // HOUR_US, "step", fact.step, model, fact.environment, fact.price_version, fact.tier)
+            _add(self._narrow, key, sums if fact.calls else [0, sign, *sums[2:]])
+
     def _add_lengths(self, fact: RollupFact, model: str, sign: int) -> None:
         hour = fact.at_us // HOUR_US
-        prefix, feature = ("call_", "") if model else ("", fact.feature)
-        for metric, length_us in (("duration", fact.duration_us), ("ttft", fact.ttft_us)):
-            if length_us is not None:
-                key = (hour, prefix + metric, model, feature, fact.environment)
-                counts = self._lengths.setdefault(key, {})
-                bucket = bucket_of(length_us)
+        if model:
+            place = (model, "", fact.environment, size_of(fact.input_tokens))
+            found = _lengths_of_call(fact)
+        else:
+            place = ("", fact.feature, fact.environment, "")
+            found = (("duration", fact.duration_us), ("ttft", fact.ttft_us))
+        for metric, number in found:
+            if number is not None:
+                counts = self._lengths.setdefault((hour, metric, *place), {})
+                bucket = bucket_of(number)
                 counts[bucket] = counts.get(bucket, 0) + sign
 
     def tags(self) -> set[str]:
@@ -104,6 +126,8 @@ class Rollup:
             ("day", day * DAY_US, dimension, value, model, "", "", environment, *paid): sums
             for (dimension, value, day, model, environment, paid), sums in self._people.items()
         }
+        for (hour, dimension, value, model, environment, *paid), sums in self._narrow.items():
+            spread["hour", hour * HOUR_US, dimension, value, model, "", "", environment, *paid] = sums
         for (minute, base, paid, values), sums in self._core.items():
             for key in _dimensions(minute, base, paid, values):
                 _add(spread, key, sums)
@@ -142,8 +166,22 @@ def _sums_of(fact: RollupFact, sign: int) -> list[int]:
         0 if duration is None else 1,
         ttft or 0,
         0 if ttft is None else 1,
+        fact.own_us,
     ]
     return sums if sign == 1 else [-n for n in sums]
+
+
+def _lengths_of_call(fact: RollupFact) -> tuple[tuple[str, int | None], ...]:
+    tpot_us = None
+    if fact.duration_us is not None and fact.ttft_us is not None and fact.output_tokens > 1:
+        tpot_us = max(0, fact.duration_us - fact.ttft_us) // (fact.output_tokens - 1)
+    return (
+        ("call_duration", fact.duration_us),
+        ("call_ttft", fact.ttft_us),
+        ("call_tpot", tpot_us),
+        ("call_input", fact.input_tokens or None),
+        ("call_output", fact.output_tokens or None),
+    )
 
 
 def _add(sums: Sums, key: Key, more: list[int]) -> None:
@@ -170,12 +208,21 @@ def _dimensions(minute: int, base: Key, paid: Key, values: Key) -> Iterator[Key]
 # --- compaction -----------------------------------------------------------------------------------------------------
 
 
-def compact(database: Database, *, limit: int = 5000, rounds: int = 20) -> int:
+def compact(
+    database: Database,
+    *,
+    limit: int = 5000,
+    rounds: int = 20,
+    most_values: int = cardinality.MOST_VALUES,
+    is_stopped: Callable[[], bool] = lambda: False,
+) -> int:
     """Merge deltas into one row per key. Only the holder of the compactor's lease may call this.
 
     Args:
         limit: deltas of one transaction; a host's SQLite file is given small ones, not to hold its lock long.
         rounds: transactions at the most.
+        most_values: of one dimension and day that keep their name.
+        is_stopped: asked between transactions: whether to leave the rest to the next run.
 
     Returns:
         Number of deltas merged.
@@ -184,19 +231,23 @@ def compact(database: Database, *, limit: int = 5000, rounds: int = 20) -> int:
     total = 0
     for compact_once in (_compact_sums, _compact_lengths):
         for _ in range(rounds):
-            merged = database.transact(compact_once, size)
+            merged = database.transact(compact_once, size, most_values)
             total += merged
-            if merged < size:
+            if merged < size or is_stopped():
                 break
     return total
 
 
-def _compact_sums(connection: Connection, limit: int) -> int:
+def _compact_sums(connection: Connection, limit: int, most_values: int) -> int:
+    if not leases.is_alone(connection, COMPACTOR):
+        return 0
     deltas = _deltas(connection, tables.rollup, [*_ROLLUP_KEY, *_SUMS], limit)
     wanted: Sums = {}
     end = len(_ROLLUP_KEY)
+    guard = cardinality.Guard(connection, _ROLLUP_KEY, most_values)
+    guard.look_at(row[1 : end + 1] for row in deltas)
     for _, *row in deltas:
-        for key in _with_day(tuple(row[:end])):
+        for key in _with_day(guard.fold(tuple(row[:end]))):
             _add(wanted, key, row[end:])
     known = {key: row_id for row_id, key in _compacted(connection, tables.rollup, _ROLLUP_KEY, wanted)}
     found = [(key, sums) for key, sums in wanted.items() if any(sums)]
@@ -204,14 +255,20 @@ def _compact_sums(connection: Connection, limit: int) -> int:
     bulk.insert_rows(connection, tables.rollup, new)
     grown = [(*sums, known[key]) for key, sums in found if key in known]
     bulk.add_to_rows(connection, tables.rollup, tuple(_SUMS), grown)
+    if deltas:
+        reach("rollups.before_drop")
     return _drop(connection, tables.rollup, deltas)
 
 
-def _compact_lengths(connection: Connection, limit: int) -> int:
+def _compact_lengths(connection: Connection, limit: int, most_values: int) -> int:
+    if not leases.is_alone(connection, COMPACTOR):
+        return 0
     deltas = _deltas(connection, tables.histogram, [*_HISTOGRAM_KEY, "counts"], limit)
     wanted: dict[Key, Counts] = {}
+    guard = cardinality.Guard(connection, _HISTOGRAM_KEY, most_values)
+    guard.look_at(row[1:-1] for row in deltas)
     for _, *row, text in deltas:
-        for key in _with_day(tuple(row)):
+        for key in _with_day(guard.fold(tuple(row))):
             add_packed(wanted.setdefault(key, {}), text)
     known = {
         row_id: key for row_id, key in _compacted(connection, tables.histogram, _HISTOGRAM_KEY, wanted) if key in wanted
@@ -268,17 +325,21 @@ def _compacted(
 
 
 def _look_ups(table: Table, kind: str, wanted: Iterable[Key]) -> Iterator[list[ColumnElement[bool]]]:
-    """Conditions that an index finds keys by: one look-up per bucket of time."""
-    groups: dict[Key, list[Key]] = {}
+    """Conditions that an index finds keys by: a look-up for some buckets of time."""
+    groups: dict[Key, dict[int, list[Key]]] = {}
     for key in wanted:
-        groups.setdefault(key[:3], []).append(key)
-    for (grain, at_us, name), keys in groups.items():
-        found = [table.c[kind] == name, table.c.at_us == at_us]
-        if table is tables.rollup and name:
-            # By value alone: a day may have many more users than these.
-            yield [*found, table.c.value.in_({key[3] for key in keys})]
-        else:
-            yield [*found, table.c.grain == grain, table.c.is_compacted == true()]
+        grain, at_us, name, *_ = key
+        groups.setdefault((grain, name), {}).setdefault(at_us, []).append(key)
+    for (grain, name), by_time in groups.items():
+        ordered = sorted(by_time)
+        for start in range(0, len(ordered), BUCKETS_AT_ONCE):
+            times = ordered[start : start + BUCKETS_AT_ONCE]
+            found = [table.c[kind] == name, table.c.at_us.in_(times)]
+            if table is tables.rollup and name:
+                # By value alone: a day may have many more users than these.
+                yield [*found, table.c.value.in_({key[3] for at_us in times for key in by_time[at_us]})]
+            else:
+                yield [*found, table.c.grain == grain, table.c.is_compacted == true()]
 
 
 def prune_minutes(connection: Connection, *, now_us: int) -> int:

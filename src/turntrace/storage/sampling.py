@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, exists, or_, select, update
 
-from turntrace.storage import bulk, losses, switches, tables, tombstones
+from turntrace.storage import bulk, losses, strays, switches, tables, tombstones
 from turntrace.storage.sessions import SessionTotals
 
 HELD: Final = "held"
@@ -49,8 +49,9 @@ def _let_go(connection: Connection, rows: Sequence[Any], now_us: int) -> None:
     sessions = SessionTotals()
     for row in rows:
         sessions.add_row(row, -1)
-    for table, column in ((tables.trace, "id"), (tables.observation, "turn_id"), (tables.content, "turn_id")):
-        bulk.delete_keys(connection, table, column, ids)
+    bulk.delete_keys(connection, tables.trace, "id", ids)
+    bulk.delete_keys(connection, tables.observation, "turn_id", ids)
+    strays.drop_contents(connection, ids)
     statement = bulk.insert_missing(connection.dialect.name, tables.sampled)
     connection.execute(statement, [{"turn_id": row["id"], "at_us": row["started_at_us"]} for row in rows])
     sessions.store(connection)

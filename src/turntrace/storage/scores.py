@@ -1,7 +1,7 @@
 """Scores: written once per id, and again under the same id replaces."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -43,6 +43,58 @@ def upsert(connection: Connection, score: Score, *, now_us: int) -> Upserted:
     return Upserted(stored, known is None)
 
 
+def put_judged(connection: Connection, given: Sequence[Score], *, now_us: int) -> frozenset[str]:
+    """Store scores of evaluators, or replace those with their ids, a handful of statements for all of them.
+
+    The caller holds the fence.
+
+    Returns:
+        The ids of those whose target is there; the others are not stored.
+
+    Raises:
+        InvalidInput: a field is not allowed.
+    """
+    if not given:
+        return frozenset()
+    for score in given:
+        check(score)
+    turns = _turns_of(connection, given)
+    steps = _steps_of(connection, given)
+    found = [
+        replace(_of_turn(score, turns), created_at_us=now_us, updated_at_us=now_us)
+        for score in given
+        if (score.turn_id is None or score.turn_id in turns)
+        and (score.span_id is None or (score.turn_id, score.span_id) in steps)
+    ]
+    _upsert(connection, [_values(connection, score) for score in found])
+    return frozenset(score.id for score in found)
+
+
+def _turns_of(connection: Connection, given: Sequence[Score]) -> dict[str, Any]:
+    wanted = sorted({score.turn_id for score in given if score.turn_id is not None})
+    columns = (_t.id, _t.trace_id, _t.user_id, _t.environment)
+    return {row.id: row for row in connection.execute(select(*columns).where(_t.id.in_(wanted)))} if wanted else {}
+
+
+def _steps_of(connection: Connection, given: Sequence[Score]) -> set[tuple[str, str]]:
+    o = tables.observation.c
+    wanted = {(score.turn_id, score.span_id) for score in given if score.span_id is not None}
+    if not wanted:
+        return set()
+    turn_ids, span_ids = sorted({turn or "" for turn, _ in wanted}), sorted({span for _, span in wanted})
+    found = select(o.turn_id, o.span_id).where(o.turn_id.in_(turn_ids), o.span_id.in_(span_ids))
+    return {(row.turn_id, row.span_id) for row in connection.execute(found)}
+
+
+def _of_turn(score: Score, turns: Mapping[str, Any]) -> Score:
+    """With the ids, subject and environment of its turn."""
+    row = turns.get(score.turn_id or "")
+    if row is None:
+        return score
+    user_id = row.user_id or score.user_id
+    return replace(score, trace_id=row.trace_id, user_id=user_id, environment=row.environment)
+
+
 def store(connection: Connection, scores: Iterable[Score], *, now_us: int) -> None:
     """Store scores that came through the spool: their turn may come later, or never."""
     for score in scores:
@@ -54,7 +106,7 @@ def store(connection: Connection, scores: Iterable[Score], *, now_us: int) -> No
 
 def adopt(connection: Connection, trace_ids: Iterable[str], *, now_us: int) -> None:
     """Join scores that came before the turns they name by a W3C id; only those have no environment."""
-    is_waiting = (_s.trace_id.in_(set(trace_ids)), or_(_s.turn_id.is_(None), _s.environment.is_(None)))
+    is_waiting = (_s.trace_id.in_(bulk.rounded(set(trace_ids))), or_(_s.turn_id.is_(None), _s.environment.is_(None)))
     columns = (_s.id, _s.turn_id, _s.trace_id, _s.user_id, _s.environment)
     found = connection.execute(select(*columns).where(*is_waiting)).all()
     for row in found:
@@ -147,19 +199,30 @@ def _joined(connection: Connection, score: Score) -> Score:
 
 
 def _put(connection: Connection, score: Score, *, is_new: bool) -> None:
+    values = _values(connection, score)
+    if is_new:
+        _upsert(connection, [values])
+    else:
+        connection.execute(update(tables.score).where(_s.id == score.id).values(values))
+
+
+def _values(connection: Connection, score: Score) -> dict[str, Any]:
     values = _row(score)
     if score.data_type in FREE_TEXT:
         values["text"] = seal.sealed_text(connection.dialect, values["text"])
-    if is_new:
-        # Two senders of one id at once: the later one replaces.
-        statement = bulk.upsert(
-            connection.dialect.name,
-            tables.score,
-            lambda new: {name: getattr(new, name) for name in values if name not in ("id", "created_at_us")},
-        )
-        connection.execute(statement, values)
-    else:
-        connection.execute(update(tables.score).where(_s.id == score.id).values(values))
+    return values
+
+
+def _upsert(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
+    """Two senders of one id at once: the later one replaces. When it was first given stays."""
+    if not rows:
+        return
+    statement = bulk.upsert(
+        connection.dialect.name,
+        tables.score,
+        lambda new: {name: getattr(new, name) for name in rows[0] if name not in ("id", "created_at_us")},
+    )
+    connection.execute(statement, rows)
 
 
 def _row(score: Score) -> dict[str, Any]:

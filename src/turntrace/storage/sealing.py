@@ -21,6 +21,11 @@ def seal(keys: KeyRing, text: str) -> str:
     return f"{keys.current_id}:{base64.b64encode(nonce + sealed).decode()}"
 
 
+def is_current(keys: KeyRing, sealed: str) -> bool:
+    """Whether it is sealed with the key that writes now."""
+    return sealed.startswith(f"{keys.current_id}:")
+
+
 def unseal(keys: KeyRing, sealed: str) -> str:
     """The text again.
 

@@ -101,7 +101,7 @@ TEXTS: Final[Mapping[Table, Mapping[str, Any]]] = {
     tables.trace: dict.fromkeys(("input_preview", "output_preview", "error_message", "feature_flags"), None),
     tables.observation: dict.fromkeys(("status_message", "error_message"), None),
     tables.score: {"text": case((_s.data_type == "categorical", _s.text)), "comment": None, "details": None},
-    tables.comment: {"text": ""},
+    tables.comment: {"text": "", "quote": None},
     tables.dataset_item: {"input": "null", "expected": None, "details": None},
     tables.run_item: {"output": None},
     tables.erasure: {"request": None},

@@ -22,6 +22,7 @@ TRACE: Final = "trace"  # key: W3C id of an erased turn; refuses scores that kno
 SUBJECT: Final = "subject"  # key: digest of the user id
 SESSION: Final = "session"  # key: digest of session and user id; refuses turns
 CONVERSATION: Final = "conversation"  # key: digest of the session id; refuses scores of the session as a whole
+_LASTING: Final = frozenset({TURN, TRACE})  # these refuse for ever
 _t = tables.tombstone.c
 
 
@@ -117,6 +118,12 @@ def find_turns(connection: Connection, turn_ids: Iterable[str]) -> set[str]:
     return {row.key for row in _rows(connection, {(TURN, turn_id) for turn_id in turn_ids})}
 
 
+def turns_of(connection: Connection, erasure_id: str) -> list[str]:
+    """Ids of the turns that an erasure has erased."""
+    mine = select(_t.key).where(_t.erasure_id == erasure_id, _t.kind == TURN)
+    return list(connection.execute(mine).scalars())
+
+
 def find_conversations(connection: Connection, session_ids: Iterable[str]) -> set[str]:
     """Those of these sessions that were erased."""
     wanted = set(session_ids)
@@ -165,6 +172,11 @@ def _rows(connection: Connection, keys: Iterable[tuple[str, str]]) -> list[Row]:
 
 def add(connection: Connection, tombstones: Iterable[Row], *, now_us: int, erasure_id: str | None = None) -> None:
     """Add tombstones; one that is there already refuses for longer. The eraser holds the fence exclusively."""
+    # In one order everywhere, as all keys that several transactions may write.
+    found = sorted(tombstones, key=lambda row: (row.kind, row.key))
+    # Most name turns, for ever: those that are there already cannot refuse for longer.
+    lasting = [(row.kind, row.key, None, erasure_id, now_us) for row in found if row.kind in _LASTING]
+    bulk.insert_missing_rows(connection, tables.tombstone, lasting)
     rows = [
         {
             "kind": row.kind,
@@ -173,7 +185,8 @@ def add(connection: Connection, tombstones: Iterable[Row], *, now_us: int, erasu
             "erasure_id": erasure_id,
             "created_at_us": now_us,
         }
-        for row in sorted(tombstones, key=lambda row: (row.kind, row.key))
+        for row in found
+        if row.kind not in _LASTING
     ]
     if rows:
         connection.execute(bulk.upsert(connection.dialect.name, tables.tombstone, _longer), rows)

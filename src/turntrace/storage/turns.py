@@ -1,7 +1,7 @@
 """What becomes of every fragment of a batch: stored, replaced, left out, joined to its turn, refused, or nothing."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -9,10 +9,12 @@ from sqlalchemy import Connection, select
 
 from turntrace.records.batch import Reception, Worked
 from turntrace.records.fragment import FrameKind
-from turntrace.storage import bulk, content, late, narrow, received, tables, tombstones
+from turntrace.storage import bulk, content, late, narrow, received, strays, tables, tombstones
 from turntrace.storage.queries.row import to_observation, to_trace
+from turntrace.storage.residence import without_texts
 from turntrace.storage.rollups import Rollup
 from turntrace.storage.sessions import SessionTotals
+from turntrace.storage.staging import LOST, Staging
 
 # Flags of a turn whose late fragment came before its END: not yet counted as stored, or counted by its START.
 LATE_UNCOUNTED: Final = "late_first"
@@ -32,19 +34,22 @@ class Prepared:
     content: bulk.Values | None = None
 
     @classmethod
-    def of(cls, worked: Worked, now_us: int) -> "Prepared":
+    def of(cls, worked: Worked, now_us: int, stores: Container[str] = ()) -> "Prepared":
         if worked.kind is FrameKind.AMEND or not worked.is_kept:
             return cls(worked)
-        return cls.whole(worked, is_final=_is_end(worked), now_us=now_us)
+        is_away = worked.trace.environment in stores
+        return cls.whole(worked, is_final=_is_end(worked), now_us=now_us, is_away=is_away)
 
     @classmethod
-    def whole(cls, worked: Worked, *, is_final: bool, now_us: int) -> "Prepared":
-        trace = worked.trace
+    def whole(cls, worked: Worked, *, is_final: bool, now_us: int, is_away: bool = False) -> "Prepared":
+        """`is_away`: its content lies in a store, and no text of it may stand in the rows."""
+        trace = without_texts(worked.trace) if is_away else worked.trace
+        packed = content.pack(content.of_trace(worked.trace, with_messages=is_away))
         return cls(
             worked,
             narrow.trace_row(trace, is_final=is_final, now_us=now_us),
             tuple(narrow.observation_row(observation, trace) for observation in trace.observations),
-            late.content_row(trace.id, content.pack(content.of_trace(trace))),
+            late.content_row(trace.id, packed),
         )
 
     @property
@@ -83,10 +88,14 @@ class _Known:
 
 
 class TurnWriter:
-    """Decides what becomes of every fragment, then writes all of one kind at once."""
+    """Decides what becomes of every fragment, then writes all of one kind at once.
 
-    def __init__(self, connection: Connection, now_us: int, clean: bool) -> None:
-        self._connection, self._now_us, self._clean = connection, now_us, clean
+    Args:
+        staging: where content of some environments lies elsewhere.
+    """
+
+    def __init__(self, connection: Connection, now_us: int, clean: bool, staging: Staging | None = None) -> None:
+        self._connection, self._now_us, self._clean, self._staging = connection, now_us, clean, staging
         self.rollup, self.sessions, self.counts = Rollup(), SessionTotals(), Counts()
         self._known: dict[str, _Known] = {}
         self._sampled: set[str] = set()
@@ -113,11 +122,11 @@ class TurnWriter:
 
     def _look_up(self, ids: set[str]) -> None:
         columns = (_t.id, _t.is_final, _t.flags)
-        for row in self._connection.execute(select(*columns).where(_t.id.in_(ids))):
+        for row in self._connection.execute(select(*columns).where(_t.id.in_(bulk.rounded(ids)))):
             self._known[row[0]] = _Known(bool(row[1]), row[2])
         sampled = tables.sampled.c
         if len(self._known) < len(ids):
-            rows = self._connection.execute(select(sampled.turn_id).where(sampled.turn_id.in_(ids)))
+            rows = self._connection.execute(select(sampled.turn_id).where(sampled.turn_id.in_(bulk.rounded(ids))))
             self._sampled.update(row[0] for row in rows)
 
     def _refuse(self, refused: tombstones.Refused, prepared: Iterable[Prepared]) -> None:
@@ -246,7 +255,8 @@ class TurnWriter:
         """A late fragment before its turn: kept as a running turn, and joined when the END comes."""
         flags = (*worked.trace.flags, LATE_UNCOUNTED)
         trace = replace(worked.trace, outcome="in_progress", flags=flags)
-        early = Prepared.whole(replace(worked, trace=trace), is_final=False, now_us=self._now_us)
+        is_away = self._staging is not None and self._staging.is_away(trace.environment)
+        early = Prepared.whole(replace(worked, trace=trace), is_final=False, now_us=self._now_us, is_away=is_away)
         self._insert[trace.id] = early
         self._known[trace.id] = _Known(False, LATE_UNCOUNTED)
 
@@ -262,8 +272,11 @@ class TurnWriter:
         columns = (c.turn_id, c.codec, c.key_id, c.data)
         blob = self._connection.execute(select(*columns).where(c.turn_id == item.id)).first()
         if blob is not None:
-            trace = content.filled_trace(trace, content.opened(self._connection, blob))
+            opened = late.opened(self._connection, [blob], self._staging)[item.id]
+            trace = content.filled_trace(trace, opened)
         flags = tuple(flag for flag in trace.flags if flag not in (LATE_COUNTED, LATE_UNCOUNTED))
+        if self._staging is not None and self._staging.has_lost(item.id):
+            flags = (*flags, LOST)
         return Worked(kind=FrameKind.AMEND, trace=replace(trace, flags=flags))
 
     def store_turns(self) -> None:
@@ -272,7 +285,10 @@ class TurnWriter:
         turns = [*self._insert.values()]
         self._put(tables.trace, [item.trace for item in turns])
         self._put(tables.observation, [row for item in turns for row in item.observations])
-        content.insert(self._connection, [item.content for item in turns if item.content])
+        contents = [item.content for item in turns if item.content]
+        if self._staging is not None:
+            contents = self._staging.placed(contents, {item.id: item.worked.trace.environment for item in turns})
+        content.insert(self._connection, contents)
         bulk.delete_keys(self._connection, tables.sampled, "turn_id", sorted(self._keep_after_all))
         if self._leave_out:
             statement = bulk.insert_missing(self._connection.dialect.name, tables.sampled)
@@ -301,8 +317,9 @@ class TurnWriter:
 
     def _delete(self, turn_ids: Iterable[str]) -> None:
         found = sorted(turn_ids)
-        for table, column in ((tables.trace, "id"), (tables.observation, "turn_id"), (tables.content, "turn_id")):
-            bulk.delete_keys(self._connection, table, column, found)
+        bulk.delete_keys(self._connection, tables.trace, "id", found)
+        bulk.delete_keys(self._connection, tables.observation, "turn_id", found)
+        strays.drop_contents(self._connection, found, self._staging.used if self._staging is not None else None)
 
     def _put(self, table: Any, rows: Sequence[bulk.Values]) -> None:
         late.insert(self._connection, table, rows, clean=self._clean)
@@ -317,6 +334,7 @@ class TurnWriter:
                 sessions=self.sessions,
                 clean=self._clean,
                 now_us=self._now_us,
+                staging=self._staging,
             )
 
 

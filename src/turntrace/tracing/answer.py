@@ -10,17 +10,18 @@ from turntrace.tracing.recorder import Recorder
 class Answer(Header):
     """The part of a turn that follows what the client is given."""
 
-    __slots__ = ("_body", "recorder", "started_ns")
+    __slots__ = ("_body", "_is_text", "recorder", "started_ns")
 
     recorder: Recorder
     started_ns: int
-    _body: BodyText | None
+    _body: BodyText | None  # of a streamed answer of text
+    _is_text: bool
 
     def begin_response(self, status: int, content_type: str | None = None) -> None:
         """The answer begins. Its text is kept (bounded by `max_received_bytes`) where `content_type` is text-like."""
         self.http_status = status
-        room = self.recorder.settings.max_received_bytes
-        self._body = BodyText(room) if room and is_textual(content_type) else None
+        self._body = None
+        self._is_text = is_textual(content_type)
 
     def sent(self, chunk: bytes, *, more: bool = True) -> None:
         """A piece of the body is about to be given to the client; `more`: it is not known to be the last.
@@ -39,8 +40,13 @@ class Answer(Header):
         self.last_byte_us = length_us
         self.bytes_sent = (self.bytes_sent or 0) + len(chunk)
         self.chunk_count = (self.chunk_count or 0) + 1
-        if self._body is not None and self.is_streamed:  # what comes in one piece is nobody's stream
-            self._body.add(chunk)
+        if self._is_text and self.is_streamed:  # what comes in one piece is nobody's stream
+            self._keep(chunk)
+
+    def _keep(self, chunk: bytes) -> None:
+        if self._body is None:
+            self._body = BodyText(self.recorder.settings.max_received_bytes)
+        self._body.add(chunk)
 
     def leave(self) -> None:
         """The client is found gone; the first call counts."""

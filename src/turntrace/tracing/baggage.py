@@ -39,6 +39,11 @@ class BaggageEntry:
         """The decoded value; octets that are not UTF-8 become U+FFFD."""
         return unquote(self.raw, errors="replace")
 
+    @staticmethod
+    def is_key(key: str) -> bool:
+        """Whether the text may be the key of an entry."""
+        return _TOKEN.fullmatch(key) is not None
+
     @classmethod
     def of(cls, key: str, value: str) -> "BaggageEntry":
         """An entry of a plain key and any text.

@@ -22,12 +22,18 @@ if TYPE_CHECKING:
 
 
 class _Suspended:
-    """Stands in the variable where nothing is to be recorded."""
+    """Stands in the variable where nothing is to be recorded: a turn that takes nothing any more."""
+
+    is_finished: Final = True
+
+    @staticmethod
+    def is_stale() -> bool:
+        return True
 
 
 _SUSPENDED: Final = _Suspended()
 # OpenTelemetry's key of the current span, learnt from what its public function does.
-_SPAN_KEY: Final = next(iter(trace.set_span_in_context(trace.INVALID_SPAN, Context())))
+SPAN_KEY: Final = next(iter(trace.set_span_in_context(trace.INVALID_SPAN, Context())))
 _NO_PROVIDER: Final = trace.ProxyTracerProvider()
 # Without the variable that tells it cheaply, the public function is always asked.
 _IS_PROVIDER_NAMED: Final = OTEL_PYTHON_TRACER_PROVIDER in os.environ or "_TRACER_PROVIDER" not in vars(trace)
@@ -40,7 +46,7 @@ def _fast_access() -> tuple[Callable[[], Context], Callable[[Context], object]]:
     The variable is the one in which `attach` leaves its argument. Where there is none, or one without a default, the
     functions themselves.
     """
-    mark, bindings = Context({_SPAN_KEY: None}), copy_context()
+    mark, bindings = Context({SPAN_KEY: None}), copy_context()
     bindings.run(otel.attach, mark)
     try:
         variable = next(variable for variable, value in bindings.items() if value is mark)
@@ -66,22 +72,22 @@ def current_turn() -> "Turn | None":
     turn = _variable.get()
     if turn is None:
         turn = getattr(current_span(), "turn", None)
-    if turn is None or turn is _SUSPENDED or (turn.is_finished and turn.is_stale()):  # type: ignore[union-attr]
-        return None
-    return turn  # type: ignore[return-value]
+        if turn is None:
+            return None
+    return None if turn.is_finished and turn.is_stale() else turn  # type: ignore[return-value]
 
 
 def current_span(context: Context | None = None) -> trace.Span:
     """OpenTelemetry's current span; the same as `trace.get_current_span`, at a third of its price."""
-    span = (get_current() if context is None else context).get(_SPAN_KEY)
+    span = (get_current() if context is None else context).get(SPAN_KEY)
     return trace.INVALID_SPAN if span is None else span  # type: ignore[return-value]
 
 
 def with_span(span: trace.Span, context: Context) -> Context:
     """`context` with `span` as the current one."""
-    if len(context) == (_SPAN_KEY in context):  # nothing else in it: half the price of a copy
-        return Context(((_SPAN_KEY, span),))
-    return Context({**context, _SPAN_KEY: span})
+    if len(context) == (SPAN_KEY in context):  # nothing else in it: half the price of a copy
+        return Context(((SPAN_KEY, span),))
+    return Context({**context, SPAN_KEY: span})
 
 
 def is_suspended() -> bool:
@@ -134,14 +140,15 @@ def deactivate(activation: Activation, *, with_inner: bool = False) -> None:
 
 def may_lead(context: Context) -> bool:
     """Whether a turn's root span may become OpenTelemetry's current span: ours is already, or nobody else traces."""
-    span = context.get(_SPAN_KEY)
+    span = context.get(SPAN_KEY)
     if span is not None and span is not trace.INVALID_SPAN:
         if hasattr(span, "turn"):
             return True
         if span.get_span_context().is_valid:  # type: ignore[attr-defined]
             return False
     provider = tracer_provider()
-    return isinstance(provider, trace.ProxyTracerProvider) or hasattr(provider, "turntrace_recorder")
+    is_nobodys = provider is _NO_PROVIDER or isinstance(provider, trace.ProxyTracerProvider)
+    return is_nobodys or hasattr(provider, "turntrace_recorder")
 
 
 def tracer_provider() -> trace.TracerProvider:

@@ -19,6 +19,7 @@ from typing import Any, Final
 import orjson
 
 Fragment = orjson.Fragment
+_dumps: Final = orjson.dumps
 _NON_STR_KEYS: Final = orjson.OPT_NON_STR_KEYS
 _SCALARS: Final = frozenset({bool, int, float, type(None)})
 _MAX_DEPTH: Final = 32
@@ -32,21 +33,24 @@ _OBJECT_REPR: Final[object] = object.__repr__
 def capture(value: Any, limit: int) -> tuple[Any, int]:
     """The recorded form of `value` and its size in bytes (strings: about), cut to `limit` bytes."""
     kind = type(value)
-    if kind is str:
-        size = len(value)
-        if size * 3 > limit and (size > limit or not value.isascii()):
-            value = cut_text(value, limit)
+    if kind is not dict and kind is not list:
+        if kind is str:
             size = len(value)
-        return value, size
-    if kind in _SCALARS:
-        return value, 8
+            if size * 3 > limit and (size > limit or not value.isascii()):
+                value = cut_text(value, limit)
+                size = len(value)
+            return value, size
+        if kind in _SCALARS:
+            return value, 8
     try:
-        blob = orjson.dumps(value, _plain)
+        blob = _dumps(value, _plain)
     except TypeError:
         blob = dump(value)
-    if len(blob) > limit:
+    size = len(blob)
+    if size > limit:
         blob = _shrink(blob, limit)
-    return Fragment(blob), len(blob)
+        size = len(blob)
+    return Fragment(blob), size
 
 
 def withheld(size: int) -> dict[str, Any]:

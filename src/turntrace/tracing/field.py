@@ -11,7 +11,8 @@ MAX_TAGS: Final = 100
 _MAX_NAME: Final = 1_000  # characters of a name, id or tag
 USAGE_KEYS: Final = (
     *("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "cache_write_1h_tokens"),
-    *("reasoning_tokens", "input_audio_tokens", "output_audio_tokens"),
+    *("reasoning_tokens", "input_audio_tokens", "output_audio_tokens", "cache_audio_read_tokens"),
+    *("input_image_tokens", "output_image_tokens", "cache_image_read_tokens", "audio_seconds", "input_characters"),
 )
 _USAGE_KEYS: Final = frozenset(USAGE_KEYS)
 _BIGINT: Final = 1 << 63
@@ -62,7 +63,7 @@ def _usage(name: str, value: Any) -> dict[str, int | bool]:
         raise TypeError(f"{name}: expected a dict with keys of {', '.join(USAGE_KEYS)}, got {type(value).__name__}")
     usage: dict[str, int | bool] = {}
     for key, count in value.items():
-        if type(count) is int and 0 <= count < _BIGINT and key in _USAGE_KEYS:
+        if type(count) is int and key in _USAGE_KEYS and 0 <= count < _BIGINT:
             usage[key] = count
         elif key == "is_estimated":
             usage[key] = bool(count)
@@ -159,21 +160,26 @@ def check_type(value: Any) -> str:
 
 def check_turn(fields: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a trace, checked; those that are None are left out."""
-    return _checked("update_trace", _TURN, fields)
+    return _checked(_TURN, _no_turn_field, fields)
 
 
 def check_observation(fields: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of an observation, checked; those that are None are left out."""
-    return _checked("update", OBSERVATION, fields)
+    return _checked(OBSERVATION, _no_field, fields)
 
 
-def _checked(function: str, checks: Mapping[str, Check | None], fields: Mapping[str, Any]) -> dict[str, Any]:
+def _checked(checks: Mapping[str, Check | None], unknown: Check, fields: Mapping[str, Any]) -> dict[str, Any]:
     checked: dict[str, Any] = {}
     for name, value in fields.items():
-        try:
-            check = checks[name]
-        except KeyError:
-            raise TypeError(f"{function}: unknown field {name!r}; expected {', '.join(checks)}") from None
-        if value is not None:
+        check = checks.get(name, unknown)
+        if value is not None or check is unknown:
             checked[name] = value if check is None else check(name, value)
     return checked
+
+
+def _no_turn_field(name: str, value: Any) -> Any:
+    raise TypeError(f"update_trace: unknown field {name!r}; expected {', '.join(_TURN)}")
+
+
+def _no_field(name: str, value: Any) -> Any:
+    raise TypeError(f"update: unknown field {name!r}; expected {', '.join(OBSERVATION)}")

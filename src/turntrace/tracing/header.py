@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+import orjson
+
 from turntrace.records.fragment import END_LOST
 from turntrace.tracing import encode
 from turntrace.tracing.encode import Fragment, capture
@@ -24,12 +26,12 @@ class Header:
     class below. Values are replaced and never changed in place.
     """
 
-    __slots__ = ("__dict__", "__weakref__", "_notes", "_room", "_sizes", "field_limit")
+    __slots__ = ("__dict__", "__weakref__", "_notes", "_room", "field_limit", "short_limit")
 
     _notes: dict[str, int] | None  # facts about the recording itself, counted
     _room: int  # bytes that the turn may still take
-    _sizes: dict[int, int]  # of encoded values, by their identity
     field_limit: int
+    short_limit: int  # characters that are short enough in any encoding
 
     id: str
     trace_id: str
@@ -70,20 +72,18 @@ class Header:
 
     def keep(self, value: Any, replaced: Any = None) -> Any:
         """The recorded form of a content value, within the bounds of field and turn; `replaced` gives back its room."""
-        if type(value) is str and replaced is None:
-            size = len(value)
-            if size * 3 <= self.field_limit and size <= self._room:  # short enough in any encoding
-                self._room -= size
-                return value
-        wire, size = capture(value, self.field_limit)
+        if type(value) is str and (size := len(value)) <= self.short_limit:
+            wire = value
+        else:
+            wire, size = capture(value, self.field_limit)
+        room = self._room - size
         if replaced is not None:
-            self._room += len(replaced) if type(replaced) is str else self._sizes.pop(id(replaced), 0)
-        if size > self._room:
+            room += _size_of(replaced)
+        if room < 0:
+            self._room = room + size
             self.note("fields_cut")
             return encode.withheld(size)
-        self._room -= size
-        if type(wire) is Fragment:
-            self._sizes[id(wire)] = size
+        self._room = room
         return wire
 
     def note(self, flag: str, count: int = 1) -> None:
@@ -96,6 +96,12 @@ class Header:
     def note_once(self, flag: str) -> None:
         """State a fact about the recording itself."""
         self._notes = {**(self._notes or {}), flag: 1}
+
+
+def _size_of(wire: Any) -> int:
+    """Bytes that a recorded value took of its turn's room. Replacing one is rare: no books are kept of them."""
+    kind = type(wire)
+    return len(wire) if kind is str else len(orjson.dumps(wire)) if kind is Fragment else 0
 
 
 def bare_header(turn: Header) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def observation(
     Raises:
         TypeError, ValueError: an unknown field, or a value that is not allowed.
     """
-    own = {"type": type if type in TYPES else field.check_type(type)}
+    own: dict[str, Any] = {"type": type if type in TYPES else field.check_type(type)}
     if input is not None:
         own["input"] = input
     if fields or metadata is not None or level is not None:
@@ -77,18 +77,20 @@ def open_observation(recorder: Recorder | None, name: str, own: dict[str, Any]) 
     entered, owner = perf_counter_ns(), recorder
     try:
         turn = current_turn()
-        owner = recorder if turn is None else turn.recorder
-        if owner is None:
+        if turn is not None:
+            owner = turn.recorder
+        elif owner is None:
             owner = default()
-        if owner is None:
-            return SILENT
+            if owner is None:
+                return SILENT
         guard = owner.guard
         if entered >= guard.quiet_until_ns and not guard.is_recording():
             return SILENT
         span = _begin_turn(owner, name, own) if turn is None else _begin(turn, name, own)
         if span is None:
             return SILENT
-        span.turn.overhead_ns += perf_counter_ns() - entered
+        turn = span.turn
+        turn.overhead_ns += perf_counter_ns() - entered
         return span
     except Exception as exc:
         fault(owner, "observation", exc)
@@ -107,16 +109,19 @@ def _begin_turn(recorder: Recorder, name: str, own: dict[str, Any]) -> Span | No
 
 def _begin(turn: Turn, name: str, own: dict[str, Any]) -> Span | None:
     for key, value in own.items():
-        if key not in SMALL:
-            is_mapping = key == "metadata"
-            own[key] = {name: turn.keep(item) for name, item in value.items()} if is_mapping else turn.keep(value)
-    span = begin(turn, own.pop("name", name), own)
+        if key in SMALL:
+            continue
+        if key != "metadata":
+            own[key] = turn.keep(value)
+        else:
+            own[key] = {inner: turn.keep(item) for inner, item in value.items()}
+    span = begin(turn, own.pop("name") if "name" in own else name, own)
     if span is None:
         return None
     turn.is_ai = True
-    if own.get("level") == "error":
+    if "level" in own and own["level"] == "error":
         span.facts["status"] = "error"
-    if own.get("type") == "tool":
+    if "type" in own and own["type"] == "tool":
         own.setdefault("tool_name", name)
         turn.begin_tool()
     return span

@@ -49,7 +49,7 @@ def inject(
     turn = current_turn()
     if turn is None:
         return
-    _inject_place(headers, turn)
+    inject_place(headers, turn)
     if url is None:
         return
     if allows(host_of(url)):
@@ -63,12 +63,13 @@ def carrier() -> dict[str, str]:
     headers: dict[str, str] = {}
     turn = current_turn()
     if turn is not None:
-        _inject_place(headers, turn)
+        inject_place(headers, turn)
         _inject_baggage(headers, turn, FIELDS)
     return headers
 
 
-def _inject_place(headers: MutableMapping[str, str], turn: Turn) -> None:
+def inject_place(headers: MutableMapping[str, str], turn: Turn) -> None:
+    """Write the place of a call that is made here: below the current observation, else below the turn itself."""
     own = turn.span_context()
     current = trace.get_current_span().get_span_context()
     if current.trace_id != own.trace_id or current.span_id == own.span_id:

@@ -11,7 +11,8 @@ from turntrace.tracing.span import Recorded
 
 def payload(header: Mapping[str, Any], spans: Sequence[Recorded]) -> bytes:
     """The bytes of one frame."""
-    document = {"turn": header, "spans": [span.wire() for span in spans]}
+    facts = [span.facts if span.is_settled else span.wire() for span in spans]
+    document = {"turn": header, "spans": facts}
     try:
         return orjson.dumps(document)
     except TypeError:  # a lone surrogate in a name, say

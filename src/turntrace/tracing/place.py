@@ -43,7 +43,11 @@ def begin(
     started_at_us: int | None = None,
 ) -> Span | None:
     """Start a span in `turn`; None where the turn is full (`max_spans`): it is counted only."""
-    parent_span_id, trace_id = place_in(turn, context)
+    current = current_span(context)
+    if getattr(current, "turn", None) is turn:  # so it nearly always is
+        parent_span_id, trace_id = current.span_id, current.trace_id  # type: ignore[attr-defined]
+    else:
+        parent_span_id, trace_id = place_in(turn, context)
     if turn.span_count >= turn.span_limit:
         turn.note("spans_dropped")
         return None

@@ -3,9 +3,11 @@
 Needs `opentelemetry-api` only; the processor is typed against the SDK, which it never imports.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from threading import Lock
+from time import time_ns
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakSet
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -13,19 +15,17 @@ from opentelemetry.trace import Link, SpanKind
 from opentelemetry.util._decorator import _agnosticcontextmanager
 from opentelemetry.util.types import Attributes
 
-from turntrace import semconv
 from turntrace.tracing.context import current_span, current_turn, host_span, is_suspended
+from turntrace.tracing.joined import KINDS, Heard, JoinedSpan, OpenSpan, has_ai_name, kept
 from turntrace.tracing.place import begin, place_in
 from turntrace.tracing.recorder import Recorder
-from turntrace.tracing.silent import SILENT
-from turntrace.tracing.span import Span
+from turntrace.tracing.span import MAX_EVENTS, Span
 from turntrace.tracing.turn import Turn
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
     from opentelemetry.sdk.trace import Span as SdkSpan
 
-_KINDS: Final = {kind: kind.name.lower() for kind in SpanKind}
 _MAX_OPEN: Final = 10_000  # host spans that began in a turn and have not ended yet
 
 
@@ -83,24 +83,26 @@ class TurntraceTracer(trace.Tracer):
         """A span in the turn of `context`'s span, else in the current turn, else in one of its own."""
         guard = self._recorder.guard
         try:
-            if is_suspended() or not guard.is_recording():
-                return trace.INVALID_SPAN if is_suspended() else SILENT
-            return self._start(name, context, kind, attributes, start_time)
+            if is_suspended():
+                return trace.INVALID_SPAN
+            span = self._start(name, context, kind, attributes, start_time) if guard.is_recording() else None
         except Exception as exc:
             guard.fault("tracer.start_span", exc)
-            return SILENT
+            span = None
+        # Not recorded: one that stands for the span around it, since callers make it the current one.
+        return trace.NonRecordingSpan(trace.get_current_span(context).get_span_context()) if span is None else span
 
     def _start(
         self, name: str, context: Context | None, kind: SpanKind, attributes: Attributes, start_time: int | None
-    ) -> Span:
+    ) -> Span | None:
         turn = self._turn_of(context)
         owns_turn = turn is None
         if turn is None:
             turn = Turn(self._recorder, name=name, source="manual", parent=host_span())
         span = begin(turn, name, None, context=context, started_at_us=start_time // 1000 if start_time else None)
         if span is None:
-            return SILENT
-        span.facts.update(scope=self._name, scope_version=self._version, kind=_KINDS[kind])
+            return None
+        span.facts.update(scope=self._name, scope_version=self._version, kind=KINDS[kind])
         span.owns_turn = owns_turn
         if attributes:
             span.set_attributes(attributes)
@@ -133,14 +135,16 @@ class TurntraceTracer(trace.Tracer):
 class TurnSpanProcessor:
     """A span processor for a tracer provider of the host: its spans join the turn they began in.
 
-    Nothing of the host's span is kept but its id, until it ends. What the host's sampler leaves out never reaches a
-    processor; a turn in which such a span was seen as current has the flag `unsampled_host_span`.
+    The processor keeps nothing of the host's span but its id, until it ends; the turn holds the span until its own end,
+    to say what is known of one that is still open then. What the host's sampler leaves out never reaches a processor; a
+    turn in which such a span was seen as current has the flag `unsampled_host_span`.
     """
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
-        self._open: dict[tuple[int, int], tuple[Turn, str | None]] = {}
+        self._open: dict[tuple[int, int], tuple[Turn, str | None, list[Heard]]] = {}
         self._lock = Lock()
+        _processors.add(self)
 
     def on_start(self, span: "SdkSpan", parent_context: Context | None = None) -> None:
         """Note the turn that is current and where in it the span stands."""
@@ -158,12 +162,25 @@ class TurnSpanProcessor:
             return
         turn.span_count += 1
         parent_span_id, _ = place_in(turn, parent_context)
-        if _has_ai_name(span.attributes):
+        if has_ai_name(span.attributes):
             turn.is_ai = True
         if len(self._open) >= _MAX_OPEN:  # spans that never end must not pile up: the oldest goes
             with self._lock:
                 self._open.pop(next(iter(self._open), (0, 0)), None)
-        self._open[context.trace_id, context.span_id] = (turn, parent_span_id)
+        events: list[Heard] = []
+        self._open[context.trace_id, context.span_id] = (turn, parent_span_id, events)
+        turn.join(context.span_id, OpenSpan(span, turn, parent_span_id, events))
+
+    def hear(self, recorder: Recorder, trace_id: int, span_id: int, event: Heard) -> None:
+        """Keep what was logged in a span that is still open."""
+        found = self._open.get((trace_id, span_id)) if recorder is self._recorder else None
+        if found is None:
+            return
+        turn, _, events = found
+        if len(events) < MAX_EVENTS:
+            events.append((event[0], kept(event[1], turn), event[2] or time_ns()))
+        else:
+            turn.note("events_dropped")
 
     def _on_ending(self, span: "SdkSpan") -> None:
         """Part of the SDK's interface."""
@@ -173,9 +190,10 @@ class TurnSpanProcessor:
         try:
             context = span.get_span_context()
             found = self._open.pop((context.trace_id, context.span_id), None) if context is not None else None
-            if found is not None:
-                turn, parent_span_id = found
-                turn.collect(JoinedSpan(span, turn, parent_span_id))
+            if context is not None and found is not None:
+                turn, parent_span_id, heard = found
+                turn.part(context.span_id)
+                turn.collect(JoinedSpan(span, turn, parent_span_id, heard))
         except Exception as exc:
             self._recorder.guard.fault("processor.on_end", exc)
 
@@ -188,56 +206,10 @@ class TurnSpanProcessor:
         return True
 
 
-class JoinedSpan:
-    """An ended span of the host's tracing, in the form of `RawSpan`."""
-
-    __slots__ = ("_is_ai", "_wire")
-
-    def __init__(self, span: "ReadableSpan", turn: Turn, parent_span_id: str | None) -> None:
-        self._wire = _converted(span, turn)
-        if parent_span_id is not None:
-            self._wire["parent_span_id"] = parent_span_id
-        self._is_ai = _has_ai_name(span.attributes)
-
-    def wire(self) -> dict[str, Any]:
-        """The keys of `RawSpan` that do not hold their default."""
-        return self._wire
-
-    def is_ai(self) -> bool:
-        """Whether it carries an LLM instrumentation's attributes."""
-        return self._is_ai
+_processors: Final[WeakSet[TurnSpanProcessor]] = WeakSet()
 
 
-def _has_ai_name(attributes: Attributes) -> bool:
-    return any(name.startswith(semconv.AI_PREFIXES) for name in attributes or ())
-
-
-def _converted(span: "ReadableSpan", turn: Turn) -> dict[str, Any]:
-    context, scope = span.get_span_context(), span.instrumentation_scope
-    assert context is not None
-    started, ended = span.start_time or 0, span.end_time or 0
-    trace_id = f"{context.trace_id:032x}"
-    wire: dict[str, Any] = {
-        "span_id": f"{context.span_id:016x}",
-        "name": span.name,
-        "scope": scope.name if scope is not None else "",
-        "scope_version": scope.version if scope is not None else None,
-        "kind": _KINDS[span.kind],
-        "started_at_us": started // 1000,
-        "duration_us": max(ended - started, 0) // 1000,
-        "status": span.status.status_code.name.lower(),
-        "attributes": _kept(span.attributes, turn),
-        "events": [
-            {"name": event.name, "at_us": event.timestamp // 1000, "attributes": _kept(event.attributes, turn)}
-            for event in span.events
-        ],
-    }
-    if trace_id != turn.trace_id:
-        wire["trace_id"] = trace_id
-    if span.status.description:
-        wire["status_message"] = span.status.description
-    return wire
-
-
-def _kept(attributes: Mapping[str, Any] | None, turn: Turn) -> dict[str, Any]:
-    return {name: turn.keep(value) for name, value in attributes.items()} if attributes else {}
+def hear(recorder: Recorder, trace_id: int, span_id: int, event: Heard) -> None:
+    """Give what was logged in a span of the host's to the processor that holds the span."""
+    for processor in list(_processors):
+        processor.hear(recorder, trace_id, span_id, event)

@@ -42,8 +42,9 @@ class SilentSpan(Span):
         """Nothing is kept."""
 
     def get_span_context(self) -> SpanContext:
-        """The context of whatever span is current."""
-        return trace.get_current_span().get_span_context()
+        """The context of whatever span is current; of none where somebody has made this one current."""
+        span = trace.get_current_span()
+        return (trace.INVALID_SPAN if span is self else span).get_span_context()
 
     def is_recording(self) -> bool:
         """Never."""

@@ -17,6 +17,7 @@ from opentelemetry.util.types import Attributes
 from turntrace import semconv
 from turntrace.tracing import field
 from turntrace.tracing.context import (
+    SPAN_KEY,
     Activation,
     activate,
     attach,
@@ -25,7 +26,7 @@ from turntrace.tracing.context import (
     with_span,
 )
 from turntrace.tracing.failure import describe
-from turntrace.tracing.ids import new_span_id
+from turntrace.tracing.ids import bits as _bits
 
 if TYPE_CHECKING:
     from turntrace.tracing.turn import Turn
@@ -35,10 +36,17 @@ MAX_EVENTS: Final = 1000
 _SHORT: Final = 1024  # characters of an attribute that are not counted against the turn's bytes
 _CANCELLED: Final = frozenset({"CancelledError", "Cancelled"})  # asyncio and trio, without importing either
 _SMALL: Final = field.SMALL
+check_observation: Final = field.check_observation
 
 
 class Recorded(Protocol):
-    """What a turn collects: a span of ours, or one taken over from the host's own tracing."""
+    """What a turn collects: a span of ours, or one taken over from the host's own tracing.
+
+    Where `is_settled`, `facts` is what `wire()` would answer.
+    """
+
+    facts: dict[str, Any]
+    is_settled: bool
 
     def wire(self) -> dict[str, Any]:
         """The keys of `RawSpan` that do not hold their default."""
@@ -73,6 +81,7 @@ class Span(trace.Span):
         "duration_us",
         "facts",
         "is_dirty",
+        "is_settled",
         "own",
         "span_id",
         "trace_id",
@@ -84,8 +93,10 @@ class Span(trace.Span):
     owns_turn: bool = False
     _has_ai_name: bool = False
     rested_ns: int = 0  # since when it stands still between two steps, none of its code running; 0 while it runs
+    is_one_step: bool = True  # no generator's, whose end and output show only in `wire`
     is_whole: bool = False  # it came to its end although nobody asked for another step
     _activation: Activation | None = None
+    _context: Context | None
     _span_context: SpanContext | None = None
 
     def __init__(
@@ -100,22 +111,26 @@ class Span(trace.Span):
         self.turn = turn
         self.own = own
         self.trace_id = trace_id
-        self.span_id = span_id = new_span_id()
+        self.span_id = span_id = (_bits(64) or 1).to_bytes(8, "big").hex()
         self.duration_us: int | None = None
-        self.is_dirty = True
         self._previous: Context | None = None
+        self.is_dirty = True
+        self.is_settled = False  # ended, and `facts` as they are is what a frame says of it
         self._started_ns = now = perf_counter_ns()
+        if started_at_us is None:
+            started_at_us = turn.started_at_us + (now - turn.started_ns) // 1000
         # The keys of `RawSpan` that do not hold their default: what a frame encodes, with no copy made of it.
-        self.facts: dict[str, Any] = {
+        facts: dict[str, Any] = {
             "span_id": span_id,
             "parent_span_id": parent_span_id,
             "name": name,
-            "started_at_us": started_at_us or turn.started_at_us + (now - turn.started_ns) // 1000,
+            "started_at_us": started_at_us,
         }
         if own is not None:
-            self.facts["own"] = own
-        if trace_id != turn.trace_id:
-            self.facts["trace_id"] = trace_id
+            facts["own"] = own
+        if trace_id is not turn.trace_id and trace_id != turn.trace_id:
+            facts["trace_id"] = trace_id
+        self.facts = facts
 
     @property
     def name(self) -> str:
@@ -153,30 +168,30 @@ class Span(trace.Span):
             TypeError: an unknown field, or a value of the wrong type.
             ValueError: a value that is not among the allowed ones.
         """
-        checked = field.check_observation(fields)
+        checked = check_observation(fields)
         try:
             self._apply(checked)
         except Exception as exc:
             self.turn.recorder.guard.fault("span.update", exc)
 
     def _apply(self, checked: dict[str, Any]) -> None:
-        own, facts, keep = self.own, self.facts, self.turn.keep
+        own, turn = self.own, self.turn
         if own is None:
-            own = facts["own"] = self.own = {}
+            own = self.facts["own"] = self.own = {}
         for name, value in checked.items():
             if name in _SMALL:
                 own[name] = value
-            elif name == "metadata":
-                own[name] = {**own.get(name, {}), **{key: keep(item) for key, item in value.items()}}
+            elif name != "metadata":
+                own[name] = turn.keep(value, own.get(name))
             else:
-                own[name] = keep(value, own.get(name))
+                own[name] = {**own.get(name, {}), **{key: turn.keep(item) for key, item in value.items()}}
         if "name" in checked:
-            facts["name"] = own.pop("name")
+            self.facts["name"] = own.pop("name")
         if "level" in checked and checked["level"] == "error":
-            facts["status"] = "error"
+            self.facts["status"] = "error"
         self.is_dirty = True
-        if self.duration_us is not None and self.turn.is_finished:
-            self.turn.collect(self)  # it went out with END: an AMEND states it anew
+        if self.duration_us is not None and turn.is_finished:
+            turn.collect(self)  # it went out with END: an AMEND states it anew
 
     def first_token(self) -> None:
         """The model's first token is here: sets the time to first token, once."""
@@ -220,7 +235,9 @@ class Span(trace.Span):
             if self.owns_turn:
                 self._activation = activate(self.turn)
             previous = get_current()
-            self._context = context = with_span(self, previous)
+            # Nothing but a span in it: made anew at half the price of a copy.
+            is_plain = len(previous) == (SPAN_KEY in previous)
+            self._context = context = Context(((SPAN_KEY, self),)) if is_plain else with_span(self, previous)
             attach(context)
             self._previous = previous
         except Exception as exc:
@@ -236,8 +253,7 @@ class Span(trace.Span):
                 # In another context than it was entered in (a generator closed elsewhere): nothing to put back.
                 if get_current() is self._context:
                     attach(previous)
-                del self._context  # it holds this span: a cycle
-                self._previous = None
+                self._context = self._previous = None  # it holds this span: a cycle
             if self._activation is not None:
                 deactivate(self._activation)
         except Exception as exc:
@@ -253,12 +269,17 @@ class Span(trace.Span):
         turn = self.turn
         if turn.open.pop(self.span_id, None) is None:
             return
-        now = perf_counter_ns()
+        now, facts = perf_counter_ns(), self.facts
         if end_time is None:
-            self.duration_us = self.facts["duration_us"] = ((self.rested_ns or now) - self._started_ns) // 1000
+            rested_ns = self.rested_ns
+            self.duration_us = facts["duration_us"] = ((rested_ns or now) - self._started_ns) // 1000
+            if self.is_one_step and not rested_ns:
+                if "seen_us" in facts:
+                    del facts["seen_us"]
+                self.is_settled = True
         else:
-            started_at_us: int = self.facts["started_at_us"]
-            self.duration_us = self.facts["duration_us"] = max(end_time // 1000 - started_at_us, 0)
+            started_at_us: int = facts["started_at_us"]
+            self.duration_us = facts["duration_us"] = max(end_time // 1000 - started_at_us, 0)
         try:
             try:
                 turn.collect(self)
@@ -385,6 +406,8 @@ class Span(trace.Span):
         facts = self.facts
         if self.duration_us is None:
             facts["seen_us"] = ((self.rested_ns or perf_counter_ns()) - self._started_ns) // 1000
+            if self.is_settled:  # another thread ended it just now
+                facts.pop("seen_us", None)
         elif self.rested_ns and not self.is_whole:
             facts["seen_us"] = self.duration_us
         elif "seen_us" in facts:

@@ -58,6 +58,7 @@ class Stepping:
     def __init__(self, span: Span, capture_output: bool) -> None:
         self._span = span
         self.is_closing = False
+        span.is_one_step = False
         span.rested_ns = perf_counter_ns()  # until its first step
         self._pieces: Pieces | None = None
         if capture_output:

@@ -62,6 +62,7 @@ class Turn(Answer):
         "_framed_spans",
         "_has_start",
         "_is_lost",
+        "_joined",  # spans of the host's tracing that are open, by id; None where there was none
         "_late_fields",
         "_late_spans",
         "_lock",
@@ -83,6 +84,7 @@ class Turn(Answer):
     )
     baggage: tuple[BaggageEntry, ...]
     resolve: Callable[[str], str | None] | None
+    _joined: dict[int, Recorded] | None
 
     def __init__(
         self,
@@ -137,15 +139,14 @@ class Turn(Answer):
             self.service_name = resource.service_name
         self.recorder, self.path, self.is_ai, self.span_limit = recorder, path, is_explicit, settings.max_spans
         self.field_limit, self._room = settings.max_field_bytes, settings.max_turn_bytes
+        self.short_limit = self.field_limit // 3
         self.overhead_ns = self.ended_ns = self.span_count = self._framed_bytes = self._framed_spans = 0
-        self.is_finished = self._end_is_written = self._has_start = self._is_lost = False
+        self.is_finished = self._end_is_written = self._has_start = self._is_lost = self._is_text = False
         self.root: RootSpan | None = None
-        self.resolve = None
         self._body: BodyText | None = None
+        self.resolve = self._notes = self._joined = None
         self.open: dict[str, Span] = {}
         self.done: list[Recorded] = []
-        self._sizes: dict[int, int] = {}
-        self._notes: dict[str, int] | None = None
         self._told: Mapping[str, Any] = _NOTHING
         self._late_spans: list[Recorded] = []
         self._late_fields: dict[str, Any] = {}
@@ -219,7 +220,9 @@ class Turn(Answer):
             return True
         if record != "ai":
             return is_chosen(record, self.route, self.path)
-        return bool(self.open) and any(span.is_ai() for span in list(self.open.values()))
+        return (bool(self.open) and any(span.is_ai() for span in list(self.open.values()))) or (
+            self._joined is not None and bool(self._left_open())
+        )
 
     def is_stale(self) -> bool:
         """Whether it ended so long ago that new observations are no part of it.
@@ -272,6 +275,27 @@ class Turn(Answer):
             self._late_spans.append(span)
             run_exclusive(self._amend)
 
+    def join(self, span_id: int, span: Recorded) -> None:
+        """Know of a span of the host's tracing that began here: END says what is known of it if it is still open."""
+        if self.is_finished:
+            return
+        if self._joined is None:
+            self._joined = {}
+        self._joined[span_id] = span
+
+    def part(self, span_id: int) -> None:
+        """It has ended: whoever joined it hands over what it became."""
+        if self._joined is not None:
+            self._joined.pop(span_id, None)
+
+    def _left_open(self) -> list[Recorded]:
+        """Of the host's open spans those of an LLM: the others are its own business."""
+        try:
+            return [span for span in list((self._joined or _NOTHING).values()) if span.is_ai()]
+        except Exception as exc:
+            self.recorder.guard.fault("turn.left_open", exc)
+            return []
+
     def start_frame(self) -> bytes:
         """Payload of START: everything so far, open spans included."""
         header = self._header()
@@ -289,7 +313,14 @@ class Turn(Answer):
     def end_frame(self) -> bytes:
         """Payload of END: the whole turn."""
         self.overhead_us = self.overhead_ns // 1000
-        return payload(self._header(), [*self.done, *list(self.open.values())])
+        spans: list[Recorded] = [*self.done, *list(self.open.values())]
+        if self._joined is None:
+            return payload(self._header(), spans)
+        room = self._room
+        left = self._left_open()
+        frame = payload(self._header(), [*spans, *left])
+        self._room = room  # what the frame says of them is said anew, and counted then, when they end
+        return frame
 
     def amend_frame(self, spans: Sequence[Recorded] = (), fields: Mapping[str, Any] | None = None) -> bytes:
         """Payload of AMEND: late spans and late fields."""
@@ -360,12 +391,12 @@ class Turn(Answer):
         self.recorder.open_turns.pop(self.id, None)
         self.done = []
         self.root = None  # a cycle less for the garbage collector
-        self._sizes.clear()
+        self._joined = None
         self._told = _NOTHING
         if self._end_is_written:
             self.input = self.output = None
             self.metadata = self.feature_flags = {}
-            self._body = None
+            self._body, self._is_text = None, False
 
     def _amend(self) -> None:
         with self._lock:

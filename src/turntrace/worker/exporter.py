@@ -191,7 +191,7 @@ class Exporter:
         size = broken = 0
         for group in _groups(rows, LOADED_AT_ONCE):
             with self._database.read() as connection:
-                found = by_ids(connection, list({turn_id for _, turn_id in group}))
+                found = by_ids(connection, list({turn_id for _, turn_id in group}), is_strict=True)
             for row_id, turn_id in group:
                 ids.append(row_id)
                 trace = found.get(turn_id)

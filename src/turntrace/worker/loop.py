@@ -123,12 +123,20 @@ class Worker:
         """What turns go through; it has the price list of the moment."""
         return self._pipeline
 
-    def run(self, stop: threading.Event, *, drain_seconds: float = 3.0) -> None:
-        """Work until `stop` is set, then drain what is already spooled, for `drain_seconds` at the most."""
+    def run(
+        self, stop: threading.Event, *, drain_seconds: float = 3.0, after_step: Callable[[], None] = lambda: None
+    ) -> None:
+        """Work until `stop` is set, then drain what is already spooled, for `drain_seconds` at the most.
+
+        Args:
+            after_step: called while nothing is in hand, and not only in pauses: a busy worker makes none.
+        """
         self.warm_up()
         while not stop.is_set():
             began = self._clock()
-            if self._guarded_step(stop):
+            had_work = self._guarded_step(stop)
+            after_step()
+            if had_work:
                 stop.wait(self._courtesy.rest_seconds(self._clock() - began, is_behind=self._is_behind))
             else:
                 stop.wait(self._poll_seconds)

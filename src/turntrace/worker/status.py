@@ -12,7 +12,7 @@ from pathlib import Path
 import orjson
 
 from turntrace.spool.counters import Counters, balance
-from turntrace.spool.home import COUNTERS, PREFIX
+from turntrace.spool.home import PREFIX, counter_files
 
 FILE = "worker.json"
 
@@ -64,7 +64,7 @@ def read_status(root: Path) -> Status | None:
 def live_counts(root: Path) -> dict[str, tuple[int, dict[str, int]]]:
     """Turns accepted, and dropped by reason, of every process with a directory below `root`, as of this moment."""
     found = {}
-    for path in root.glob(f"{PREFIX}*/{COUNTERS}"):
+    for path in counter_files(root):
         accepted, dropped, _ = balance(Counters.read(path))
         found[path.parent.name.removeprefix(PREFIX)] = accepted, {k: n for k, n in dropped.items() if n}
     return found
@@ -86,7 +86,7 @@ def is_read(root: Path) -> bool:
     """Whether every frame below `root`, of whatever kind, is stored: nothing was spooled since the worker was idle."""
     status = read_status(root)
     known = status.read if status is not None else {}
-    for path in root.glob(f"{PREFIX}*/{COUNTERS}"):
+    for path in counter_files(root):
         written = Counters.read(path).get("bytes_written", 0)
         if written > known.get(path.parent.name.removeprefix(PREFIX), 0):
             return False

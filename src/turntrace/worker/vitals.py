@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from turntrace.spool.counters import CPU, PAUSED_UNTIL, Counters, balance
-from turntrace.spool.home import COUNTERS, PREFIX
+from turntrace.spool.home import counter_files
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +27,7 @@ class Vitals:
 
 def read_vitals(root: Path) -> Vitals:
     """The vitals of the application that spools below `root`; nothing is opened for writing, no lock is taken."""
-    found = [values for path in sorted(root.glob(f"{PREFIX}*/{COUNTERS}")) if (values := Counters.read(path))]
+    found = [values for path in counter_files(root) if (values := Counters.read(path))]
     names = ("turns", "overhead_us", "bytes_written")
     # Overhead counts from the first turn, CPU time is noted now and then: both of the same processes only.
     measured = [values for values in found if values.get(CPU)]

@@ -18,8 +18,9 @@ from sqlalchemy import select
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.routing import Mount, Route
+from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.testclient import TestClient
+from starlette.websockets import WebSocket
 
 from tests.integration.otlp.inlet import generation, logs, request
 from tests.integration.panel.conftest import add_people
@@ -133,7 +134,16 @@ def _application(tt: Turntrace) -> Starlette:
             logging.getLogger("shop").info("a tool failed")
         raise RuntimeError(f"could not answer: {text}")
 
+    async def talk(socket: WebSocket) -> None:
+        await socket.accept()
+        text = await socket.receive_text()
+        with tt.generation("answer", model="m", provider="p", input=text) as step:
+            step.update(output=text)
+        await socket.send_json({"echo": text})
+        await socket.close(1008, text[:100])
+
     routes = [Route("/ask", ask, methods=["POST"]), Route("/stream", stream, methods=["POST"])]
+    routes += [WebSocketRoute("/talk", talk)]
     routes += [Route("/fail", fail, methods=["POST"]), Mount(MOUNT, app=tt.panel())]
     app = Starlette(routes=routes)
     app.add_middleware(TurntraceMiddleware, turntrace=tt)
@@ -147,6 +157,9 @@ def _send(client: TestClient, text: str, number: int, ingest: dict[str, str]) ->
     assert text[:3] in client.post("/stream", json={"text": text}).text
     assert client.post("/fail", json={"text": text}).status_code == 500
     assert client.get(f"/nowhere/{quote(text, safe='')}").status_code == 404
+    with client.websocket_connect(f"/talk?q={quote(text)}", headers={"x-text": header}) as socket:
+        socket.send_text(text)
+        assert socket.receive_json() == {"echo": text}
     sent = generation(
         1000 + number, 1, **{"gen_ai.prompt.0.content": text, "gen_ai.completion.0.content": text, "custom": text}
     )
@@ -161,7 +174,18 @@ def _send(client: TestClient, text: str, number: int, ingest: dict[str, str]) ->
         "body": {"kvlistValue": {"values": [{"key": "content", "value": {"stringValue": text}}]}},
         "attributes": [{"key": "event.name", "value": {"stringValue": "gen_ai.user.message"}}],
     }
-    for path, document in (("traces", request(sent)), ("logs", logs(record))):
+    judged = {
+        **record,
+        "eventName": "gen_ai.evaluation.result",
+        "attributes": [
+            {"key": key, "value": {"stringValue": said}}
+            for key, said in (
+                ("event.name", "gen_ai.evaluation.result"), ("gen_ai.evaluation.name", "tone"),
+                ("gen_ai.evaluation.score.label", text), ("gen_ai.evaluation.explanation", text),
+            )
+        ],
+    }  # fmt: skip
+    for path, document in (("traces", request(sent)), ("logs", logs(record)), ("logs", logs(judged))):
         answer = client.post(f"{MOUNT}/otlp/v1/{path}", json=document, headers=ingest)
         assert answer.status_code == 200, answer.text
 
@@ -252,8 +276,8 @@ def test_nothing_stands_in_the_database(told: Told, home: Path) -> None:
                 held += [f"{name}: {kind}" for kind in found]
         turns = list_traces(c, limit=500).items
     assert held == []
-    # The ask, the stream, the failure, the unknown address and the trace received, of every kind.
-    assert len(turns) == 5 * len(CANARIES)
+    # The ask, the stream, the failure, the unknown address, the talk and the trace received, of every kind.
+    assert len(turns) == 6 * len(CANARIES)
     assert sum(turn.redaction_failed for turn in turns) == 0
     assert _leaking(_files(home)) == {}
 
@@ -297,13 +321,26 @@ def test_nothing_of_what_people_write_about_turns_is_stored(told: Told) -> None:
         text = f"Hello, {frame.format(value)}"
         form = {"target": turn.id, "name": "said", "data_type": "text", "value": text, "comment": text}
         assert admin.post("/scores", **form).status_code == 303
-        assert admin.post("/comments", target=turn.id, text=text).status_code == 303
+        assert admin.post("/comments", target=turn.id, text=text, quote=text).status_code == 303
+        # Filters by user and session are kept in views, and found by an erasure; words are not, if they name somebody.
+        for name, query in ((text, "status=error"), ("mine", f"q={quote(text)}")):
+            assert admin.post("/views", name=name, query=query).status_code == 400
+        queue = {
+            "name": f"read {len(value)}",
+            "instructions": text,
+            "questions": "verdict: good | bad",
+            "reviewers": "1",
+        }
+        assert admin.post("/queues/save", **queue).status_code == 303
+        body = {"name": f"{text[:90]}", "instructions": text, "questions": ["verdict: good | bad"]}
+        made = client.post(f"{MOUNT}/api/v1/annotation-queues", json=body, headers=headers)
+        assert made.status_code in (201, 400), made.text  # a name that is withheld may be taken
         body = {"name": "why", "value": text, "data_type": "text", "comment": text, "trace_id": turn.id}
         assert client.post(f"{MOUNT}/api/v1/scores", json=body, headers=headers).status_code == 201
     with database.read() as c:
         held = [
             _leaks(repr(row))
-            for table in (tables.score, tables.comment, tables.audit)
+            for table in (tables.score, tables.comment, tables.audit, tables.annotation_queue, tables.saved_view)
             for row in c.execute(select(table))
         ]
     assert [found for found in held if found] == []

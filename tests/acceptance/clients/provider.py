@@ -1,8 +1,9 @@
 """A model provider at the network border: OpenAI's chat, Responses and embeddings, and Anthropic's messages.
 
 It always says the same with the same usage. What the last user text holds makes it do something else: `use the tool`
-calls the first tool that is offered, `break 2` ends the connection after two pieces, `cut` ends the stream without a
-reason, `limit` refuses with 429, `flaky` refuses once, `slow` takes its time between pieces.
+calls the first tool that is offered, `break 2` ends the connection after two pieces, `hold 2` sends two and no more
+until the client has gone, `cut` ends the stream without a reason, `limit` refuses with 429, `flaky` refuses once,
+`slow` takes its time between pieces.
 """
 
 import asyncio
@@ -39,6 +40,21 @@ ANTHROPIC_USAGE = {
     "cache_creation_input_tokens": 0,
     "output_tokens": 10,
 }
+IMAGE_USAGE = {
+    "input_tokens": 50,
+    "input_tokens_details": {"text_tokens": 10, "image_tokens": 40},
+    "output_tokens": 200,
+    "output_tokens_details": {"text_tokens": 0, "image_tokens": 200},
+    "total_tokens": 250,
+}
+HEARD_USAGE = {
+    "type": "tokens",
+    "input_tokens": 100,
+    "input_token_details": {"text_tokens": 20, "audio_tokens": 80},
+    "output_tokens": 10,
+    "total_tokens": 110,
+}
+PICTURE = "iVBORw0KGgo="  # eight bytes
 RATE_LIMIT = {"retry-after-ms": "1", "x-ratelimit-limit-requests": "60", "x-ratelimit-remaining-requests": "0"}
 
 
@@ -59,6 +75,10 @@ class Provider:
             "/v1/responses": self._responses,
             "/v1/embeddings": self._embeddings,
             "/v1/messages": self._messages,
+            "/v1/images/generations": self._images,
+            "/v1/images/edits": self._images,
+            "/v1/audio/transcriptions": self._transcriptions,
+            "/v1/audio/speech": self._speech,
         }
         self.app = Starlette(
             routes=[Route(path, self._answer(serve), methods=["POST"]) for path, serve in routes.items()]
@@ -66,7 +86,7 @@ class Provider:
 
     def _answer(self, serve: Any) -> Any:
         async def endpoint(request: Request) -> Response:
-            body = await request.json()
+            body = await read(request)
             self.asked.append((request.url.path, body, dict(request.headers)))
             text = last_text(body)
             self._refused[text] += 1
@@ -118,6 +138,30 @@ class Provider:
         usage = {"prompt_tokens": 7, "total_tokens": 7}
         return JSONResponse({"object": "list", "data": data, "model": body["model"], "usage": usage})
 
+    def _images(self, body: dict[str, Any], text: str, number: str) -> Response:
+        if body["model"] == "dall-e-3":
+            image = {"url": "https://images.test/1.png", "revised_prompt": "A red kettle"}
+            return JSONResponse({"created": 1_795_000_000, "data": [image]})
+        if body.get("stream"):
+            kind = {"type": "image_generation.partial_image", "b64_json": PICTURE, "partial_image_index": 0}
+            done = {"type": "image_generation.completed", "b64_json": PICTURE, "usage": IMAGE_USAGE}
+            facts = {"background": "opaque", "created_at": 1, "output_format": "png", "quality": "low", "size": "auto"}
+            return events(text, [f"data: {json.dumps({**facts, **piece})}\n\n" for piece in (kind, done)])
+        whole = {"created": 1_795_000_000, "output_format": "png", "data": [{"b64_json": PICTURE}]}
+        return JSONResponse({**whole, "usage": IMAGE_USAGE})
+
+    def _transcriptions(self, body: dict[str, Any], text: str, number: str) -> Response:
+        if body["model"] == "whisper-1":
+            return JSONResponse({"text": TEXT, "usage": {"type": "duration", "seconds": 9.6}})
+        if body.get("stream"):
+            pieces = [{"type": "transcript.text.delta", "delta": word} for word in WORDS]
+            done = {"type": "transcript.text.done", "text": TEXT, "usage": HEARD_USAGE}
+            return events(text, [f"data: {json.dumps(piece)}\n\n" for piece in (*pieces, done)])
+        return JSONResponse({"text": TEXT, "usage": HEARD_USAGE})
+
+    def _speech(self, body: dict[str, Any], text: str, number: str) -> Response:
+        return Response(b"\x00" * 480, media_type="audio/mpeg")
+
     def _messages(self, body: dict[str, Any], text: str, number: str) -> Response:
         call = wanted_call(body, text)
         block: dict[str, Any] = {"type": "text", "text": TEXT}
@@ -133,6 +177,15 @@ class Provider:
             return JSONResponse(whole)
         pieces = _message_events(whole, block)
         return events(text, [f"event: {piece['type']}\ndata: {json.dumps(piece)}\n\n" for piece in pieces])
+
+
+async def read(request: Request) -> dict[str, Any]:
+    """The body of a request, JSON or form."""
+    if request.headers["content-type"].startswith("application/json"):
+        return dict(await request.json())
+    async with request.form() as form:
+        found = {name: value for name, value in form.items() if isinstance(value, str)}
+    return {name: value == "true" if name == "stream" else value for name, value in found.items()}
 
 
 def last_text(body: dict[str, Any]) -> str:
@@ -225,13 +278,15 @@ def _message_events(whole: dict[str, Any], block: dict[str, Any]) -> Iterator[di
 
 
 def events(text: str, pieces: list[str]) -> Response:
-    """Server-sent events; `break n` and `slow` are obeyed here."""
-    wanted = re.search(r"break (\d+)", text)
+    """Server-sent events; `break n`, `hold n` and `slow` are obeyed here."""
+    wanted, held = re.search(r"break (\d+)", text), re.search(r"hold (\d+)", text)
 
     async def send() -> AsyncIterator[str]:
         for index, piece in enumerate(pieces):
             if wanted and index == int(wanted[1]):
                 raise Broken
+            if held and index == int(held[1]):
+                await asyncio.Event().wait()  # cancelled when the client has gone
             if index and "slow" in text:
                 await asyncio.sleep(0.2)
             yield piece

@@ -1,6 +1,5 @@
-"""One worker process that judges what is due in a database until it is killed. Run with the database's URL."""
+"""One worker process that judges what is due in a database until it is killed."""
 
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -39,12 +38,8 @@ def ask(spec: JudgeSpec, api_key: str | None, prompt: str, shape: ScoreShape) ->
     return JudgeAnswer(text='{"reason": "so it is", "score": 1}')
 
 
-def main() -> None:
-    """Judge until killed."""
-    database = Database(sys.argv[1])
+def judge_until_killed(url: str) -> None:
+    """The whole life of the process."""
+    database = Database(url)
     means = Means(asks=ask, runs=lambda function, document: None, records=record, unseal=lambda text: text)
     Evaluation(database, means, concurrency=4, lease_us=LEASE_US).run(threading.Event())
-
-
-if __name__ == "__main__":
-    main()

@@ -1,28 +1,29 @@
 """Eight processes that judge, killed at random: each target is scored exactly once, money stays within its cap."""
 
+import multiprocessing
 import os
 import random
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from multiprocessing.context import ForkServerProcess
 
 import pytest
 from sqlalchemy import func, select
 
-from tests.acceptance.servers import ROOT, wait_until
+from tests.acceptance.evaluation.evaluating_process import judge_until_killed
+from tests.acceptance.servers import wait_until
 from tests.integration.evaluation.bench import JUDGE, add, put, rows, some
 from turntrace.jobs import planning
 from turntrace.storage import tables
 from turntrace.storage.database import Database
 
 IS_LONG = bool(os.environ.get("TURNTRACE_TEST_LONG"))
-PROCESSES = 8 if IS_LONG else 4
+PROCESSES = 8
 TURNS = 1000 if IS_LONG else 120
-KILLS = 40 if IS_LONG else 4
+KILLS = 40 if IS_LONG else 8
 WAIT_SECONDS = 300 if IS_LONG else 90
 
 
@@ -32,6 +33,11 @@ def dialect(request: pytest.FixtureRequest) -> str:
     return name
 
 
+# Forked from one that has everything imported: what is tested are deaths, not starts.
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["tests.acceptance.evaluation.evaluating_process"])
+
+
 class Pool:
     """Judging processes of which one can be killed at any time; another takes its place."""
 
@@ -39,21 +45,22 @@ class Pool:
         self._url = url
         self.running = [self._start() for _ in range(PROCESSES)]
 
-    def _start(self) -> "subprocess.Popen[bytes]":
-        command = [sys.executable, "-m", "tests.acceptance.evaluation.evaluating_process", self._url]
-        return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    def _start(self) -> ForkServerProcess:
+        process = FORKS.Process(target=judge_until_killed, args=(self._url,), daemon=True)
+        process.start()
+        return process
 
     def kill_one(self, chance: random.Random) -> None:
         place = chance.randrange(len(self.running))
         victim = self.running[place]
         victim.kill()
-        victim.wait(10)
+        victim.join(10)
         self.running[place] = self._start()
 
     def stop(self) -> None:
         for process in self.running:
             process.kill()
-            process.wait(10)
+            process.join(10)
 
 
 @contextmanager

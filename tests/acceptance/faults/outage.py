@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
+import psutil
 from sqlalchemy import URL, create_engine, text
 
 from tests.acceptance.faults.load import KEEP_ALIVE, Load, Times, load_of
@@ -72,6 +73,11 @@ class Outages:
                 return {str(row[0]) for row in found}
         finally:
             engine.dispose()
+
+    def workers(self) -> set[int]:
+        """The worker processes that the server has started."""
+        children = psutil.Process(self.server.process.pid).children(recursive=True)
+        return {child.pid for child in children if "turntrace.cli" in child.cmdline()}
 
     def missing(self) -> int:
         """Acknowledged turns that are not stored yet."""

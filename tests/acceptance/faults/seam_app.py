@@ -7,10 +7,12 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, Protocol
 
 from opentelemetry import trace
+from opentelemetry._logs import Logger, NoOpLoggerProvider
 from opentelemetry.sdk.trace import TracerProvider
 
 from turntrace import Turntrace, TurntraceMiddleware, TurntraceWSGIMiddleware
 from turntrace.tracing.context import current_turn
+from turntrace.tracing.logs import TurntraceLoggerProvider
 from turntrace.tracing.provider import TurnSpanProcessor, TurntraceTracerProvider
 
 CHUNKS = (b"data: one\n\n", b"data: " + b"t" * 5000 + b"\n\n", b"data: two\n\n", b"data: [DONE]\n\n")
@@ -31,6 +33,7 @@ class Tools(Protocol):
     def carrier(self) -> dict[str, str]: ...
     def look_ahead(self) -> None: ...
     def tracer(self) -> trace.Tracer: ...
+    def logger(self) -> Logger: ...
     def host_tracer(self) -> trace.Tracer: ...
     def wrap_asgi(self, app: Any) -> Any: ...
     def wrap_wsgi(self, app: Any) -> Any: ...
@@ -80,6 +83,9 @@ class Bare:
     def tracer(self) -> trace.Tracer:
         return trace.NoOpTracer()
 
+    def logger(self) -> Logger:
+        return NoOpLoggerProvider().get_logger("instrumentation")
+
     def host_tracer(self) -> trace.Tracer:
         return TracerProvider().get_tracer("host")
 
@@ -120,6 +126,9 @@ class Ours:
     def tracer(self) -> trace.Tracer:
         return TurntraceTracerProvider(self.tt.recorder).get_tracer("instrumentation", "1")
 
+    def logger(self) -> Logger:
+        return TurntraceLoggerProvider(self.tt.recorder).get_logger("instrumentation", "1")
+
     def host_tracer(self) -> trace.Tracer:
         return self._provider.get_tracer("host")
 
@@ -151,6 +160,7 @@ class Work:
     def __init__(self, tools: Tools) -> None:
         self.tools = tools
         self.tracer, self.host_tracer = tools.tracer(), tools.host_tracer()
+        self.logger = tools.logger()
         self.search = tools.observe(_search, type="retrieval")
         self.answer = tools.observe(_answer, type="generation")
         self.words = tools.observe(_words, type="generation")
@@ -163,6 +173,7 @@ class Work:
         """Spans of instrumentations, ours and the host's."""
         with self.tracer.start_as_current_span("chat", attributes={"gen_ai.request.model": "m"}) as span:
             span.set_attribute("gen_ai.prompt", "p" * 2000)
+            self.logger.emit(event_name="gen_ai.user.message", body={"content": "hi"})
             span.add_event("token", {"n": 1})
             span.record_exception(HostError("seen"))
             span.update_name("chat m")
@@ -239,6 +250,8 @@ class Work:
         carrier = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "baggage": "session.id=s"}
         with self.tools.turn("job", input="x", session_id="s"), self.tools.continue_trace(carrier, name="queue"):
             self.search("q")
+            outlives = self.host_tracer.start_span("chat", attributes={"gen_ai.request.model": "m"})
+        outlives.end()
         try:
             with self.tools.turn("failing job"):
                 raise HostError("in the turn")

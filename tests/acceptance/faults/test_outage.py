@@ -46,10 +46,10 @@ VISIBLE_SECONDS = 10.0
 pytestmark = [pytest.mark.alone, pytest.mark.timeout(7200 if IS_LONG else 600)]
 
 
-@pytest.fixture
-def dialect() -> str:
-    """Of `blank_url`: the one that runs in a server."""
-    return "postgresql"
+@pytest.fixture(params=["postgresql"])
+def dialect(request: pytest.FixtureRequest) -> str:
+    """Of `blank_url`: one that runs in a server."""
+    return str(request.param)
 
 
 def assert_unfelt(pairs: list[Pair]) -> None:
@@ -78,6 +78,7 @@ def settled(api: Api) -> dict[str, object] | None:
     return loss if is_balanced(loss) and loss["in_spool"] == 0 else None
 
 
+@pytest.mark.parametrize("dialect", ["postgresql", *(["mariadb"] if IS_LONG else [])], indirect=True)
 def test_a_server_that_is_away_hung_or_slow_costs_nothing(blank_url: URL, tmp_path: Path) -> None:
     with behind_proxy(blank_url, tmp_path) as outages:
         with under_load(outages):
@@ -89,7 +90,7 @@ def test_a_server_that_is_away_hung_or_slow_costs_nothing(blank_url: URL, tmp_pa
                     ("hung", HUNG_PAIRS, HUNG_RHYTHM),
                 )
             }
-        print(f"\nPostgreSQL, {RHYTHM.outage_seconds * PAIRS:.0f} s of each:")
+        print(f"\n{blank_url.get_backend_name()}, {RHYTHM.outage_seconds * PAIRS:.0f} s of each:")
         assert_nothing_lost(outages)
         for pairs in found.values():
             assert_unfelt(pairs)
@@ -110,7 +111,7 @@ def test_a_full_spool_costs_bounded_memory_and_every_drop_is_counted_at_once(tmp
         key = api_key(outages.server.env, "read")
         with Api(outages.server.url, key) as api, under_load(outages, warm_up_seconds=2.0):
             api.loss()  # panel and API are put together: their memory is not that of the outage
-            before = resident(outages.times.pids())
+            before = resident({*outages.times.pids(), *outages.workers()})
             outages.switch("locked")
             time.sleep(seconds)
             grown = {pid: now - before[pid] for pid, now in resident(set(before)).items()}
@@ -124,6 +125,7 @@ def test_a_full_spool_costs_bounded_memory_and_every_drop_is_counted_at_once(tmp
         print(f"\nspool full: {asked} turns, memory {[f'{mb:+.1f} MB' for mb in grown.values()]}")
         print(f"  while locked, after {shown:.1f} s: {loss}\n  at the end: {final}")
         assert outages.load.failed == []
+        assert len(grown) > len(outages.times.pids()), "web processes and the worker"
         assert max(grown.values()) <= MEMORY_MB
         assert final["accepted"] == asked
         assert final["dropped"] == loss["dropped"] != {}

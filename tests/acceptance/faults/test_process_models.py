@@ -106,6 +106,47 @@ def test_children_forked_before_and_after_the_first_use_lose_nothing(here: Site,
     assert loss.stored > least + 2 if state == "busy" else loss.stored == least + (2 if state == "used" else 0)
 
 
+LOOPS = """
+import asyncio, threading
+from turntrace import Turntrace, TurntraceMiddleware
+tt = Turntrace()
+async def answer(scope, receive, send):
+    with tt.generation("answer", model="gpt-4o-mini", input="hello") as call:
+        await asyncio.sleep(0.001)
+        call.update(output="hi")
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    for is_more in (True, True, False):
+        await asyncio.sleep(0.001)  # turns of one loop take turns
+        await send({"type": "http.response.body", "body": b"x", "more_body": is_more})
+app = TurntraceMiddleware(answer, turntrace=tt)
+async def ask():
+    sent = []
+    async def receive():
+        return {"type": "http.request", "body": b"", "more_body": False}
+    async def send(message):
+        sent.append(message)
+    scope = {"type": "http", "method": "GET", "path": "/ask", "raw_path": b"/ask", "query_string": b"", "headers": []}
+    await app(scope | {"client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80), "scheme": "http"}, receive, send)
+    assert b"".join(message.get("body", b"") for message in sent) == b"xxx"
+async def some():
+    await asyncio.gather(*(ask() for _ in range(20)))
+threads = [threading.Thread(target=asyncio.run, args=(some(),)) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for _ in range(3):
+    asyncio.run(some())
+for thread in threads:
+    thread.join()
+"""
+
+
+def test_several_event_loops_at_once_and_one_after_the_other_lose_nothing(here: Site) -> None:
+    run(here, LOOPS)
+    here.assert_no_orphan()
+    here.work_off()
+    assert here.assert_nothing_lost(set()).stored == 7 * 20
+
+
 def test_gunicorn_with_preload_and_four_workers_loses_nothing(here: Site, tmp_path: Path) -> None:
     options = {"OFFLINE_SECONDS_PER_TOKEN": "0", "OFFLINE_FAILURE_RATE": "0", "OFFLINE_SLOW_RATE": "0"}
     with offline_model(tmp_path / "model", **options) as url:

@@ -45,6 +45,7 @@ SHELLS = (
     *("capture.wsgi:_Answer.__init__", "capture.wsgi:_Answer.start_response", "capture.wsgi:_Answer._counted"),
     *("tracing.provider:TurntraceTracer.start_as_current_span", "tracing.provider:TurnSpanProcessor._on_ending"),
     *("tracing.span:Span.get_span_context", "tracing.span:Span.update_name", "tracing.span:Span.set_status"),
+    "tracing.logs:_TurnLogger.emit",
     *("tracing.stepping:ObservedGenerator.", "tracing.stepping:ObservedAsyncGenerator."),
     "tracing.stepping:Stepping.finish",
     "runtime:SpoolRecorder.spool",  # asked by the application under test itself

@@ -24,16 +24,15 @@ from turntrace.spool.directory import locate
 from turntrace.spool.writer import SpoolWriter
 from turntrace.storage.database import Database
 
-pytestmark = pytest.mark.alone  # the worker is niced: beside other tests it waits
-
 TURNS = 60
 INTERRUPTED = 3
 SECRET = "k" * 32
-SECONDS = 40.0
+pytestmark = pytest.mark.timeout(400)
+SECONDS = 120.0  # the worker is niced: beside other tests it waits
 # In these files a capturing process stops, in all others the worker.
 WRITERS = ("spool/segment.py", "spool/writer.py", "spool/home.py")
 # Steps of jobs and of sending on are no steps of a batch; each is killed in the tests of its own.
-ELSEWHERE = ("erase.", "retain.", "export.")
+ELSEWHERE = ("erase.", "retain.", "export.", "rollups.", "residence.")
 
 
 def discover() -> dict[str, list[str]]:
@@ -80,7 +79,7 @@ class Place:
             try:
                 wait_until(lambda: process.poll() is not None or self.is_empty(), seconds=SECONDS, what=f"done; {log}")
                 process.send_signal(signal.SIGTERM)
-                process.wait(10)
+                process.wait(SECONDS)
             finally:
                 process.kill()
         print(log.read_text()[-3000:])  # shown where the test fails

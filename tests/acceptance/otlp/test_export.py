@@ -42,10 +42,12 @@ class Place:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def send_to(self, other: "Place", **options: Any) -> None:
-        there = {"name": "other", "url": f"{other.url}/llm-admin/otlp/v1/traces", "content": True}
-        there["headers"] = {"Authorization": f"Bearer {other.ingest}"}
-        self.env["TURNTRACE_EXPORT_TO"] = json.dumps([{**there, **options}])
+    def send_to(self, other: "Place") -> None:
+        headers = {"Authorization": f"Bearer {other.ingest}"}
+        self.send_to_url(f"{other.url}/llm-admin/otlp/v1/traces", name="other", headers=headers)
+
+    def send_to_url(self, url: str, **options: Any) -> None:
+        self.env["TURNTRACE_EXPORT_TO"] = json.dumps([{"url": url, "content": True, **options}])
 
     def run(self, stack: ExitStack) -> Server:
         command = [sys.executable, "-m", "uvicorn", "example_app.fastapi_app:app", "--port", str(self.port)]

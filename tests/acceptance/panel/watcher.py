@@ -1,10 +1,14 @@
 """A logged-in person whose browser notes everything that must not happen."""
 
+import time
 from typing import Any
 
 from playwright.sync_api import Browser, Page
 
 from tests.integration.panel.visitor import PASSWORD
+
+_QUIET_SECONDS = 0.1  # Playwright's "networkidle" waits half a second on each of a thousand pages
+_PATIENCE_SECONDS = 30.0
 
 
 class Watcher:
@@ -23,9 +27,18 @@ class Watcher:
         self.page.on("console", lambda message: self.complaints.append(f"{message.type}: {message.text[:300]}"))
         self.page.on("pageerror", lambda error: self.complaints.append(f"error: {error}"))
         self.page.on("dialog", lambda dialog: (self.complaints.append("dialog"), dialog.dismiss()))
+        self._under_way: set[Any] = set()
+        self._last_at = 0.0
         self.page.on("request", self._note_request)
+        for end in ("requestfinished", "requestfailed"):
+            self.page.on(end, self._note_end)
+
+    def _note_end(self, request: Any) -> None:
+        self._under_way.discard(request)
+        self._last_at = time.monotonic()
 
     def _note_request(self, request: Any) -> None:
+        self._under_way.add(request)
         if not request.url.startswith((self.base.rsplit("/", 1)[0], "data:")):
             self.complaints.append(f"request to {request.url[:200]}")
 
@@ -39,8 +52,13 @@ class Watcher:
         return self
 
     def open(self, path: str) -> Page:
-        """A page, with everything loaded."""
-        self.page.goto(self.base + path, wait_until="networkidle")
+        """A page, with everything loaded: what its scripts ask for after that, too."""
+        self._under_way.clear()
+        self.page.goto(self.base + path, wait_until="load")
+        self._last_at = began = time.monotonic()
+        while self._under_way or time.monotonic() - self._last_at < _QUIET_SECONDS:
+            assert time.monotonic() - began < _PATIENCE_SECONDS, f"{path} goes on asking for {self._under_way}"
+            self.page.wait_for_timeout(25)  # lets the browser's news come in
         return self.page
 
     @property

@@ -60,3 +60,23 @@ async def test_a_key_that_reads_writes_nothing(small: Database) -> None:
     async with client_of(small, **make_key(small, "read")) as client:
         assert (await client.post("/annotation-queues", json=QUEUE)).status_code == 403
         assert (await client.get("/annotation-queues")).status_code == 200
+
+
+async def test_a_filter_is_given_by_those_who_may_read(client: httpx.AsyncClient, small: Database) -> None:
+    """How many turns a filter finds would tell what stands in them."""
+    blind = make_key(small, "write")
+    refused = await client.post("/annotation-queues", json=QUEUE, headers=blind)
+    assert (refused.status_code, refused.json()["required_scopes"]) == (403, ["write", "read"])
+    plain = {name: value for name, value in QUEUE.items() if name != "filter"}
+    made = await client.post("/annotation-queues", json=plain, headers=blind)
+    assert made.status_code == 201
+    path = f"/annotation-queues/{made.json()['id']}"
+    assert (await client.put(path, json=QUEUE, headers=blind)).status_code == 403
+    assert (await client.put(path, json=QUEUE)).status_code == 200
+
+
+async def test_who_is_named_in_a_queue_is_redacted(client: httpx.AsyncClient) -> None:
+    """The redactor of these tests knows one address."""
+    body = {**QUEUE, "name": "of anna@example.com", "instructions": "Ask anna@example.com."}
+    made = (await client.post("/annotation-queues", json=body)).json()
+    assert (made["name"], made["instructions"]) == ("of <EMAIL_k0123abcd>", "Ask <EMAIL_k0123abcd>.")

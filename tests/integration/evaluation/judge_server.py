@@ -14,7 +14,10 @@ GOOD = json.dumps({"reason": "it says how", "score": 0.75})
 
 @dataclass
 class JudgeServer:
-    """`behaviour`: good, rubbish, no_schema (refuses structured output), drip, hang, redirect, or a status."""
+    """`behaviour`: good, rubbish, no_schema (refuses structured output), drip, hang, redirect, or a status.
+
+    `keeps_open`: connections stay open after an answer; `hangs_up`: they do not, and no header says so.
+    """
 
     behaviour: str = "good"
     retry_after: str = ""
@@ -22,6 +25,9 @@ class JudgeServer:
     headers: list[dict[str, str]] = field(default_factory=list)
     url: str = ""
     seconds: float = 0.0
+    keeps_open: bool = False
+    hangs_up: bool = False
+    connections: int = 0
 
     def answer(self, body: dict[str, Any]) -> tuple[int, dict[str, str], bytes]:
         """Status, headers and body of one answer."""
@@ -49,6 +55,12 @@ def judge_server(**fields: Any) -> Iterator[JudgeServer]:
     state = JudgeServer(**fields)
 
     class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1" if state.keeps_open else "HTTP/1.0"
+
+        def setup(self) -> None:
+            state.connections += 1
+            super().setup()
+
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             state.requests.append(body)
@@ -61,6 +73,7 @@ def judge_server(**fields: Any) -> Iterator[JudgeServer]:
             self.send_header("Content-Length", str(len(answer) + (10 if state.behaviour == "drip" else 0)))
             self.end_headers()
             self.wfile.write(answer)
+            self.close_connection = self.close_connection or state.hangs_up
             if state.behaviour == "drip":
                 self.wfile.flush()
                 closing.wait(20)

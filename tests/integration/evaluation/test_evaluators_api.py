@@ -168,13 +168,14 @@ async def test_a_key_that_may_not_read_sees_no_texts(client: httpx.AsyncClient, 
     (seen,) = (await client.post("/evaluators/preview", json=check)).json()["samples"]
     assert seen["question"]
     assert seen["answer"]
-    tried = await client.post("/evaluators/preview", json=check, headers=blind)
-    assert tried.status_code == 200, tried.text
-    (sample,) = tried.json()["samples"]
-    assert [sample[name] for name in ("question", "answer", "reason")] == [None, None, None]
-    assert sample["turn_id"] == seen["turn_id"]
-    judged = await client.post("/evaluators/preview", json=JUDGE, headers=blind)
-    assert (judged.status_code, judged.json()["required_scopes"]) == (403, ["write", "read"])
+    # Even the yes or no of a check would tell what stands in a text, by asking often enough.
+    for definition in (check, JUDGE):
+        tried = await client.post("/evaluators/preview", json=definition, headers=blind)
+        assert (tried.status_code, tried.json()["required_scopes"]) == (403, ["write", "read"])
+        assert "samples" not in tried.json()
+    made = (await client.post("/evaluators", json=check)).json()["id"]
+    counted = await client.post(f"/evaluators/{made}/backfills", json={"dry_run": True}, headers=blind)
+    assert counted.status_code == 403
 
 
 async def test_evaluators_are_written_by_those_who_may_read(client: httpx.AsyncClient, small: Database) -> None:
@@ -195,6 +196,10 @@ async def test_history_is_estimated_before_it_is_asked_for(client: httpx.AsyncCl
     period = {"from": "2020-01-01", "to": "2030-01-01"}
     dry = await client.post(f"/evaluators/{evaluator_id}/backfills", json={**period, "dry_run": True})
     assert (dry.status_code, dry.json()["runs"]) == (200, 4)
+    again = await client.post(f"/evaluators/{evaluator_id}/repeats", json={"targets": 5})
+    assert (again.status_code, again.json()) == (200, {"asked": 0})  # it has judged nothing yet
+    for wrong in ({"times": 0}, {"targets": 100_000}, {"often": 2}):
+        assert (await client.post(f"/evaluators/{evaluator_id}/repeats", json=wrong)).status_code == 400
     made = await client.post(f"/evaluators/{evaluator_id}/backfills", json=period)
     assert (made.status_code, made.json()["status"]) == (201, "running")
 

@@ -1,6 +1,7 @@
 """Functions of the host: they read the real rows and cannot write; their faults are errors of the run."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,8 +9,11 @@ from sqlalchemy import create_engine, text
 
 from tests.integration.evaluation.bench import add, evaluate, means, put, rows, scores, some
 from turntrace.errors import EvaluationFailed
+from turntrace.evaluating import redacting
 from turntrace.integrations.hostcode import HostCode
-from turntrace.settings import Secret
+from turntrace.keyring import KeyRing
+from turntrace.records.evaluator import Verdict
+from turntrace.settings import Secret, Settings
 from turntrace.storage.database import Database
 
 HERE = "tests.integration.evaluation.host_functions"
@@ -43,6 +47,21 @@ def test_an_answer_is_checked_against_the_real_rows(database: Database, code: Ho
     assert sorted(score.value for score in found) == [False, True]
     assert {score.comment for score in found} == {"the shop says vinegar"}
     assert sorted(row["status"] for row in rows(database)) == ["done", "done", "skipped"]
+
+
+def test_what_a_function_knows_of_people_is_redacted_before_it_is_stored(database: Database, code: HostCode) -> None:
+    """The host's rows are not redacted, and its function may quote them; wired as the worker wires it."""
+    with database.write() as c:
+        c.execute(text("UPDATE shop SET answer = 'vinegar, says anna.mourik@example.com'"))
+    made = add(database, evaluator("looks_up"))
+    put(database, *some(1))
+    with redacting(Settings(redaction_seconds=30), KeyRing([b"k" * 32], is_explicit=True)) as redact:
+        assert evaluate(database, made, replace(means(code=code), redact=redact)) == 1
+    (score,) = scores(database)
+    assert score.comment is not None
+    assert score.comment.startswith("the shop says vinegar, says <EMAIL_")
+    with redacting(Settings(content="full", redaction="off"), KeyRing([b"k" * 32], is_explicit=True)) as redact:
+        assert redact(Verdict(value=1.0, reason="a@b.example"), "").reason == "a@b.example"
 
 
 def test_the_session_cannot_write(database: Database, code: HostCode) -> None:

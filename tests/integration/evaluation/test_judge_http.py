@@ -1,7 +1,10 @@
 """Judges over HTTP: forms of asking, faults as short words, addresses that may not be asked."""
 
+from contextlib import closing
+
 import pytest
 
+from tests.acceptance.servers import wait_until
 from tests.integration.evaluation.judge_server import GOOD, judge_server
 from turntrace.errors import EvaluationFailed, InvalidInput
 from turntrace.evaluation import judge
@@ -10,12 +13,13 @@ from turntrace.evaluation.shape import ScoreShape
 from turntrace.integrations.hostcode import HostCode
 from turntrace.integrations.judge import JudgeClient
 from turntrace.integrations.judge_address import JudgeAddresses
+from turntrace.integrations.judge_connection import Connections
 
 SHAPE = ScoreShape(name="helpful", data_type="numeric", minimum=0, maximum=1)
 
 
-def client(*allowed: str) -> JudgeClient:
-    return JudgeClient(JudgeAddresses(allowed or ("127.0.0.1",)), HostCode((), None).load)
+def client(*allowed: str, keeps_open: bool = False) -> JudgeClient:
+    return JudgeClient(JudgeAddresses(allowed or ("127.0.0.1",)), HostCode((), None).load, keeps_open=keeps_open)
 
 
 def spec(url: str, **fields: object) -> JudgeSpec:
@@ -63,6 +67,47 @@ def test_a_judge_that_takes_too_long_or_drips_is_given_up() -> None:
         with judge_server(**fields) as server, pytest.raises(EvaluationFailed) as failure:
             client()(spec(server.url, timeout_seconds=0.5), None, "?", SHAPE)
         assert failure.value.reason == "timeout"
+
+
+@pytest.mark.parametrize(
+    ("keeps_open", "hangs_up", "connections"), [(True, False, 1), (True, True, 3), (False, False, 3)]
+)
+def test_a_connection_is_used_again_until_either_end_closes_it(
+    keeps_open: bool, hangs_up: bool, connections: int
+) -> None:
+    with judge_server(keeps_open=True, hangs_up=hangs_up) as server, closing(client(keeps_open=keeps_open)) as asks:
+        for number in range(3):
+            assert read_verdict(asks(spec(server.url), f"sk-{number}", "?", SHAPE).text, SHAPE).value == 0.75
+            # What hangs up does so after its answer: the next question must not run into it.
+            wait_until(lambda: not hangs_up or _is_closed(asks), seconds=10, what="it has hung up")
+        assert server.connections == connections
+        assert [headers["authorization"] for headers in server.headers] == [f"Bearer sk-{n}" for n in range(3)]
+
+
+def _is_closed(asks: JudgeClient) -> bool:
+    return all(connection.was_closed() for connection, _ in asks._connections._idle)
+
+
+def test_an_error_closes_no_connection_and_one_that_timed_out_is_not_used_again() -> None:
+    with judge_server(keeps_open=True, behaviour="500") as server, closing(client(keeps_open=True)) as asks:
+        with pytest.raises(EvaluationFailed, match="http_500"):
+            asks(spec(server.url), None, "?", SHAPE)
+        server.behaviour, server.seconds = "good", 1.0
+        with pytest.raises(EvaluationFailed, match="timeout"):
+            asks(spec(server.url, timeout_seconds=0.2), None, "?", SHAPE)
+        server.seconds = 0.0
+        assert read_verdict(asks(spec(server.url), None, "?", SHAPE).text, SHAPE).value == 0.75
+        assert server.connections == 2
+
+
+def test_a_name_that_leads_elsewhere_now_is_not_asked_over_a_connection_of_before() -> None:
+    found = Connections()
+    with judge_server(keeps_open=True) as one, judge_server(keeps_open=True) as other, closing(found):
+        ports = [int(server.url.split(":")[2].split("/")[0]) for server in (one, other)]
+        for port in ports:
+            found.post(f"http://judge.test:{port}/v1", "/v1", b"{}", {}, address=("127.0.0.1", port), seconds=5.0)
+            found.post("http://judge.test/v1", "/v1", b"{}", {}, address=("127.0.0.1", port), seconds=5.0)
+        assert (len(one.requests), len(other.requests)) == (2, 2)
 
 
 def test_rubbish_is_no_verdict() -> None:

@@ -19,7 +19,7 @@ from turntrace.guards.keeper import Breach
 from turntrace.jobs.compact import compact
 from turntrace.records.budget import Budget, Spending, renews_at_us, starts_at_us
 from turntrace.storage import budgets
-from turntrace.storage.budgets import Change
+from turntrace.storage.budgets import Change, Outcome
 from turntrace.storage.database import Database
 
 NANO = 1_000_000_000
@@ -217,6 +217,55 @@ def test_an_idle_process_gives_back_what_it_holds(database: Database, tt: Turntr
         hold.settle("0.1")
     _until(lambda: _account(database, rule).reserved_nano == 0)
     assert _account(database, rule).spent_nano == DOLLAR // 10
+
+
+@pytest.mark.parametrize("dialect", ["postgresql"], indirect=True)
+def test_what_a_killed_process_held_comes_back_and_a_living_one_keeps_it(database: Database, tmp_path: Any) -> None:
+    _rule(database)
+    url = database.url.render_as_string(hide_password=False)
+    command = [sys.executable, "-m", "tests.integration.guards.holder", url, "2", "0.9"]
+    environment = {**os.environ, "TURNTRACE_SPOOL_DIR": str(tmp_path / "spool")}
+    process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"began\n"
+    tt = _turntrace(database, tmp_path / "mine", budget_lease_seconds=2)
+    ends = time.monotonic() + 3.0  # longer than the lease: the call is under way, and its process prolongs it
+    while time.monotonic() < ends:
+        with pytest.raises(BudgetExceeded), tt.budget(user_id="anna", estimate_usd="0.9"):
+            pytest.fail("another process holds it")
+        time.sleep(0.2)
+    process.kill()
+    process.communicate(timeout=30)
+
+    def is_free() -> bool:
+        try:
+            with tt.budget(user_id="anna", estimate_usd="0.9") as hold:
+                hold.settle("0.9")
+        except BudgetExceeded:
+            return False
+        return True
+
+    _until(is_free)
+    assert tt.budgets.close(30)
+    tt.shutdown()
+
+
+def test_a_grant_whose_lease_ran_out_is_anothers_and_cannot_be_given_back_twice(database: Database) -> None:
+    rule = _rule(database)
+
+    def ask(holder: str, **fields: Any) -> Outcome:
+        at_us = starts_at_us("day", _now_us())
+        change = Change(budget_id=rule.id, value="anna", period_at_us=at_us, holder=holder, **fields)
+        (outcome,) = database.transact(budgets.exchange, [change], now_us=_now_us())
+        return outcome
+
+    assert ask("dead", need=DOLLAR, wish=DOLLAR, lease_us=-1).held == DOLLAR
+    heir = ask("heir", need=DOLLAR, wish=DOLLAR)
+    assert (heir.granted, heir.reserved) == (DOLLAR, DOLLAR)
+    # It was not dead after all: what it spent counts, what it held is not its own any more.
+    back = ask("dead", spend=7, release=DOLLAR, calls=1)
+    assert (back.held, back.granted, back.spent, back.reserved) == (0, 0, 7, DOLLAR)
+    assert ask("heir", release=DOLLAR).reserved == 0
 
 
 def test_grants_never_exceed_the_limit_whoever_asks(database: Database) -> None:

@@ -15,7 +15,7 @@ import pytest
 from tests.integration.turns import failed, store, turn
 from turntrace import assembly, cli
 from turntrace.errors import IntegrationMissing, TurntraceError
-from turntrace.integrations.delivery import Delivery
+from turntrace.integrations.delivery import Delivery, called_hosts
 from turntrace.jobs import report
 from turntrace.jobs.report import Report
 from turntrace.keyring import KeyRing
@@ -151,6 +151,40 @@ def test_only_hosts_that_may_be_called_get_reports(inbox: tuple[str, type[_Inbox
     with pytest.raises(TurntraceError, match=r"^1 addresses"):
         Delivery([elsewhere, f"http://{address}/"], may_call)(MADE)
     assert len(handler.received) == 1
+
+
+@pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")  # what apprise imports
+def test_only_hosts_that_may_be_called_get_reports_by_apprise(inbox: tuple[str, type[_Inbox]]) -> None:
+    address, handler = inbox
+    elsewhere = f"json://localhost:{address.partition(':')[2]}/"
+    may_call = Settings(outgoing_hosts=("127.0.0.1",)).may_call
+    with pytest.raises(TurntraceError, match=r"^1 addresses"):
+        Delivery([elsewhere], may_call)(MADE)
+    assert handler.received == []
+    Delivery([f"json://{address}/"], may_call)(MADE)
+    assert len(handler.received) == 1
+    with pytest.raises(TurntraceError, match=r"^1 addresses"):
+        Delivery([f"json://{address}/?redirect=yes"], may_call)(MADE)
+    assert len(handler.received) == 1, "where it leads to is nobody's to check"
+
+
+@pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("url", "hosts"),
+    [
+        ("mailto://ann:pw@example.com?smtp=mail.internal", {"mail.internal"}),
+        ("mailto://ann:pw@gmail.com", {"smtp.gmail.com"}),
+        ("json://10.0.0.8:9000/x", {"10.0.0.8"}),
+        ("gotify://push.example/token", {"push.example"}),
+        ("discord://1234567890/abcdefghij1234567890", {"discord.com"}),  # what stands for a host is a token
+        ("tgram://123456789:abcdefg_hijklmnop/12315544", {"api.telegram.org"}),
+        ("syslog://", set()),
+    ],
+)
+def test_the_hosts_of_a_service_are_those_it_calls(url: str, hosts: set[str]) -> None:
+    import apprise
+
+    assert called_hosts(apprise.Apprise.instantiate(url)) == hosts
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

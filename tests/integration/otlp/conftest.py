@@ -24,7 +24,8 @@ def one_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]
 
 @pytest.fixture
 def inlet(one_database: Database) -> Inlet:
-    return Inlet(one_database)
+    """It stores what senders state, and nothing estimated."""
+    return Inlet(one_database, estimate_usage=False)
 
 
 @pytest.fixture

@@ -25,9 +25,9 @@ def sums(database: Database) -> dict[str, int]:
     """Sums over the hours' roll-ups of turns and model calls, whatever is merged already."""
     with database.read() as connection:
         found = connection.execute(select(tables.rollup)).mappings().all()
-    hours = [row for row in found if row["grain"] == found[0]["grain"]] if found else []
+    hours = [row for row in found if row["grain"] == "hour" and row["dimension"] == ""]
     names = ("turns", "calls", "input_tokens", "errors")
-    return {name: sum(int(row[name]) for row in hours if row["dimension"] == hours[0]["dimension"]) for name in names}
+    return {name: sum(int(row[name]) for row in hours) for name in names}
 
 
 def sessions(database: Database) -> list[tuple[str, int, int]]:

@@ -1,12 +1,15 @@
 """The Cost page: its figures, and that every number leads to the turns behind it."""
 
 import csv
+import html
 import io
 import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 import pytest
 from sqlalchemy import text
@@ -15,13 +18,19 @@ from starlette.testclient import TestClient
 from tests.integration.panel.conftest import add_people, context_of, mounted
 from tests.integration.panel.visitor import Visitor
 from tests.integration.turns import facts_of, turn
+from turntrace.panel.narrowing import narrowing
+from turntrace.panel.wording import money
 from turntrace.records.batch import Batch, Worked
+from turntrace.records.filter import TraceFilter
 from turntrace.records.fragment import FrameKind
+from turntrace.records.observation import PromptLink
+from turntrace.records.score import Score
 from turntrace.records.trace import Trace
 from turntrace.records.usage import Cost
-from turntrace.storage import migrate
+from turntrace.storage import migrate, scores
 from turntrace.storage.batches import write_batch
 from turntrace.storage.database import Database
+from turntrace.storage.queries.traces import list_traces
 
 DAY_US = 86_400_000_000
 LINK = re.compile(r'href="(/llm-admin/(?:traces|users|sessions)\?[^"]*)"')
@@ -129,5 +138,200 @@ def test_costs_are_grouped_by_a_column_of_the_hosts(database: Database) -> None:
         assert visitor.get("/cost?group_by=order").status_code == 400
 
 
+def test_others_are_people_too(tmp_path: Path) -> None:
+    made = Database(f"sqlite:///{tmp_path / 'turntrace.db'}")
+    migrate.upgrade(made)
+    add_people(made)
+    recent = time.time_ns() // 1000 - 3_600_000_000
+    _store(made, turn(started_at_us=recent, cost_nano=1_000_000_000, user_id="u-1"))
+    _store(made, turn(started_at_us=recent, cost_nano=1_000_000_000, user_id=None))
+    with TestClient(mounted(context_of(made)), follow_redirects=False) as client:
+        page = Visitor(client).log_in("admin").get("/cost?group_by=user")
+    made.close()
+    assert "u-1" in page.text
+    assert "others" not in page.text
+
+
 def test_an_empty_period_says_so(visitor: Visitor, tmp_path: Path) -> None:
     assert "Nothing was spent in this period" in visitor.get("/cost?from=2020-01-01&to=2020-01-02").text
+
+
+ROW = re.compile(
+    r'<tr><td class="key-cell"><a class="row-link" href="/llm-admin/(traces\?[^"]*)">.*?'
+    r'data-label="(?:Requests|Calls|Steps)" class="right"><a href="[^"]*">([\d,]+)</a>.*?'
+    r'data-label="Cost" class="right nowrap">([^<]*)',
+)
+SHOWN = ("model", "provider", "feature", "user", "session", "route", "release", "experiment", "prompt", "environment")
+
+
+@pytest.fixture(scope="module")
+def varied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    """Turns with two calls of several models, over three days, whose values differ in every group."""
+    made = Database(f"sqlite:///{tmp_path_factory.mktemp('varied') / 'turntrace.db'}")
+    migrate.upgrade(made)
+    add_people(made)
+    now_us = time.time_ns() // 1000
+    for number in range(40):
+        trace = turn(
+            started_at_us=now_us - (number + 1) * 2 * 3_600_000_000,
+            cost_nano=10_000_000 * (number + 1),
+            model=f"model-{number % 3}",
+            feature=f"feature {number % 4}&x=1",
+            user_id=f"user-{number % 5}",
+            session_id=f"session-{number % 6}",
+            route=f"/route/{number % 2}",
+            release=f"1.{number % 3}",
+            experiment=f"e{number % 2}",
+            environment="production" if number % 3 else "staging",
+            tags=(f"tenant:t{number % 3}",),
+        )
+        of_prompt = PromptLink(name="support", version=number % 2 + 1)
+        steps = tuple(replace(step, prompt=of_prompt) if step.model else step for step in trace.observations)
+        _store(made, replace(trace, observations=steps))
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("group", [*SHOWN, "tag:tenant", "step"])
+@pytest.mark.parametrize("period", ["range=24h", "range=7d"])
+def test_the_turns_behind_a_number_add_up_to_it(varied: Database, group: str, period: str) -> None:
+    with TestClient(mounted(context_of(varied, rollup_tags=("tenant",))), follow_redirects=False) as client:
+        page = Visitor(client).log_in("viewer").get(f"/cost?group_by={group}&{period}").text
+    rows = ROW.findall(page)
+    assert len(rows) >= 1
+    for link, number, cost in rows:
+        query = dict(parse_qsl(html.unescape(link).partition("?")[2]))
+        wanted = narrowing(query, now_us=time.time_ns() // 1000).filter
+        with varied.read() as connection:
+            found = list_traces(connection, wanted, limit=1000).items
+        assert len(found) == int(number.replace(",", "")), (link, number)
+        spent = sum(each.cost_total_nano or 0 for each in found)
+        # Steps that are no calls cost nothing, their turns do.
+        assert money(spent) == cost.strip() or "retrieval" in link, (link, cost)
+
+
+def test_where_the_time_and_the_money_of_a_turn_go(varied: Database) -> None:
+    with TestClient(mounted(context_of(varied)), follow_redirects=False) as client:
+        page = Visitor(client).log_in("viewer").get("/cost?range=7d").text
+    (section,) = re.findall(r'aria-label="Steps">.*?</section>', page, re.DOTALL)
+    cells = re.findall(
+        r'data-label="(Times|A turn|Time itself|Share of time)" class="right(?: nowrap)?">([^<]*)', section
+    )
+    # of 800 ms a turn the call takes 700; the retrieval's 20 ms are its own, since the call goes on after it
+    assert cells[:4] == [("Times", "40"), ("A turn", "1.00"), ("Time itself", "700 ms"), ("Share of time", "88 %")]
+    assert cells[4:6] == [("Times", "40"), ("A turn", "1.00")]
+
+
+def test_the_cost_of_a_successful_turn_counts_turns_and_sessions_that_a_score_calls_so(varied: Database) -> None:
+    with varied.read() as connection:
+        turns = list_traces(connection, limit=1000).items
+    total = sum(each.cost_total_nano or 0 for each in turns)
+    (in_session,) = (each for each in turns if each.cost_total_nano == 10_000_000)  # of session-0, as six others
+    (alone,) = (each for each in turns if each.cost_total_nano == 20_000_000)
+    (refused,) = (each for each in turns if each.cost_total_nano == 30_000_000)
+    now_us = time.time_ns() // 1000
+    common = {"name": "resolved", "data_type": "boolean", "source": "user", "created_at_us": now_us}
+    with varied.write() as connection:
+        for number, fields in enumerate(
+            [
+                {"turn_id": alone.id, "value": True},
+                {"turn_id": in_session.id, "value": True},  # its session has succeeded: not twice
+                {"turn_id": refused.id, "value": False},
+                {"session_id": "session-0", "value": True},
+            ]
+        ):
+            scores.upsert(connection, Score(id=f"score-{number}", **common, **fields), now_us=now_us)
+    context = context_of(varied, success_score="resolved=true")
+    with TestClient(mounted(context), follow_redirects=False) as client:
+        page = Visitor(client).log_in("viewer").get("/cost?range=7d").text
+    (tile,) = re.findall(r'<span class="label">Per successful turn</span>.*?</a>', page)
+    assert "8 with resolved=true" in tile
+    assert money(total // 8) in tile
+
+
+def test_pages_link_into_the_hosts_own_admin(varied: Database) -> None:
+    links = ("Shop@user=https://shop.example/admin/users/{value}?from=llm", "tag:tenant=/tenants/{value}")
+    with varied.read() as connection:
+        found = list_traces(connection, limit=1).items[0]
+    for identify, is_linked in (("plain", True), ("hash", False)):
+        context = context_of(varied, host_links=links, identify=identify)
+        with TestClient(mounted(context), follow_redirects=False) as client:
+            page = Visitor(client).log_in("viewer").get(f"/traces/{found.id}").text
+        expected = f'href="https://shop.example/admin/users/{found.user_id}?from=llm" rel="noreferrer"'
+        assert (expected in page) is is_linked
+        assert f'href="/tenants/{found.tags[0].partition(":")[2]}"' in page
+
+
+TILE = re.compile(
+    r'<a class="tile" href="/llm-admin/([a-z]+)\?([^"]*)"><span class="label">([^<]*)</span>'
+    r'<span class="value">([^<]*)</span><span class="sub">([^<]*)<'
+)
+MOVER = re.compile(
+    r'<tr><td class="key-cell"><a class="row-link" href="/llm-admin/traces\?([^"]*)">[^<]*</a></td>'
+    r'<td data-label="Before" class="right nowrap">(.*?)</td><td data-label="Now" class="right nowrap">([^<]*)</td>'
+)
+
+
+def _turns(database: Database, query: str) -> list[Trace]:
+    """What the list of turns shows under an address that stands in a page."""
+    wanted = narrowing(dict(parse_qsl(html.unescape(query))), now_us=time.time_ns() // 1000).filter
+    with database.read() as connection:
+        return list(list_traces(connection, wanted, limit=1000).items)
+
+
+@pytest.mark.parametrize("query", ["range=24h", "range=7d", "range=7d&environment=staging"])
+def test_the_tiles_lead_to_what_they_count(varied: Database, query: str) -> None:
+    with TestClient(mounted(context_of(varied)), follow_redirects=False) as client:
+        page = Visitor(client).log_in("viewer").get(f"/cost?{query}").text
+    tiles = {label: (to, link, value, sub) for to, link, label, value, sub in TILE.findall(page)}
+    assert len(tiles) == 8
+    turns = _turns(varied, tiles["Spent"][1])
+    assert 1 < len(turns) <= 40
+    spent = sum(each.cost_total_nano or 0 for each in turns)
+    given = sum(each.usage.input_tokens for each in turns if each.usage)
+    cached = sum(each.usage.cache_read_tokens for each in turns if each.usage)
+    assert tiles["Spent"][2] == money(spent)
+    assert (tiles["Per request"][2], tiles["Per request"][3].split(",")[0]) == (
+        money(spent // len(turns)),
+        f"{len(turns)} requests",
+    )
+    assert tiles["Per successful request"][3] == f"{len(_turns(varied, tiles['Per successful request'][1]))} failed"
+    assert tiles["Cache hit rate"][2] == f"{100 * cached / given:.0f} %"
+    for label in ("Per request", "Cache hit rate", "Output per input token"):
+        assert [each.id for each in _turns(varied, tiles[label][1])] == [each.id for each in turns], label
+
+
+def test_the_forecast_leads_to_the_turns_of_this_month(varied: Database) -> None:
+    with TestClient(mounted(context_of(varied)), follow_redirects=False) as client:
+        page = Visitor(client).log_in("viewer").get("/cost?range=24h&environment=staging").text
+    (link,) = (link for _, link, label, _, _ in TILE.findall(page) if label == "This month, at this rate")
+    first = datetime.now(tz=UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    assert dict(parse_qsl(html.unescape(link))) == {"environment": "staging", "from": f"{first:%Y-%m-%dT%H:%M}"}
+    with varied.read() as connection:
+        stored = list_traces(connection, TraceFilter(environment="staging"), limit=1000).items
+    wanted = {each.id for each in stored if each.started_at_us >= first.timestamp() * 1_000_000}
+    assert {each.id for each in _turns(varied, link)} == wanted
+
+
+@pytest.mark.parametrize("query", ["range=24h", "range=7d", "range=7d&environment=staging"])
+def test_the_tiles_of_people_lead_to_as_many(varied: Database, query: str) -> None:
+    with TestClient(mounted(context_of(varied)), follow_redirects=False) as client:
+        visitor = Visitor(client).log_in("viewer")
+        tiles = {label: (to, link, sub) for to, link, label, _, sub in TILE.findall(visitor.get(f"/cost?{query}").text)}
+        for label, page, of in (("Per active user", "users", "user"), ("Per session", "sessions", "session")):
+            to, link, sub = tiles[label]
+            assert to == page
+            listed = visitor.get(f"/{to}?{html.unescape(link)}").text
+            shown = set(re.findall(rf">({of}-\d)<", listed))
+            assert len(shown) == int(sub.split()[0]), label
+
+
+@pytest.mark.parametrize("group", ["model", "feature", "user", "session", "route"])
+def test_what_changed_leads_to_the_turns_of_now(varied: Database, group: str) -> None:
+    with TestClient(mounted(context_of(varied)), follow_redirects=False) as client:
+        page = Visitor(client).log_in("viewer").get(f"/cost?group_by={group}&range=24h").text
+    (section,) = re.findall(r'aria-label="What changed">.*?</section>', page, re.DOTALL)
+    found = MOVER.findall(section)
+    assert len(found) >= 2
+    for link, _, now in found:
+        assert money(sum(each.cost_total_nano or 0 for each in _turns(varied, link))) == now.strip(), link

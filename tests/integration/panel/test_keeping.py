@@ -84,6 +84,13 @@ def test_a_remark_stands_on_its_turn_redacted_until_it_is_taken_back(database: D
     with database.read() as connection:
         (stored,) = comments.of_turn(connection, turn)
     assert (stored.text, stored.author) == ("<PERSON> asked twice", "annotator")
+    assert stored.quote is None
+    annotator.post("/comments", target=turn, text="Not so", quote=" Anna said:  four\nweeks ")
+    with database.read() as connection:
+        anchored = comments.of_turn(connection, turn)[-1]
+    assert anchored.quote == "<PERSON> said: four weeks"
+    annotator.post("/comments", target=turn, text="Not so either", quote="every four-week period")
+    assert 'href="#:~:text=every%20four%2Dweek%20period"' in reader.get(page).text
     assert reader.post("/comments", target=turn, text="me too").status_code == 403
     assert "asked twice" not in person(database, "viewer").get(page).text
     assert person(database, "operator").post("/comments/remove", id=stored.id).status_code == 404

@@ -20,6 +20,7 @@ from werkzeug.test import Client
 
 from tests.integration.panel.conftest import context_of, mounted
 from tests.integration.panel.visitor import PASSWORD, Visitor
+from turntrace import Turntrace
 from turntrace.panel import build
 from turntrace.storage.database import Database
 
@@ -149,3 +150,22 @@ def test_the_panel_runs_inside_the_suspension_of_recording(filled: Database) -> 
         client.get("/llm-admin/login")
         client.get("/llm-admin/nothing")
     assert depth == ["in", "out"] * 2
+
+
+def test_a_panel_that_cannot_be_put_together_is_unavailable_and_tried_again(tmp_path: Path) -> None:
+    prices = tmp_path / "prices.json"
+    tt = Turntrace(
+        f"sqlite:///{tmp_path / 'turntrace.db'}",
+        spool_dir=str(tmp_path / "spool"),
+        secret_key="k" * 32,
+        worker="external",
+        prices_file=str(prices),
+    )
+    prices.write_text("no prices")
+    with TestClient(Starlette(routes=[Mount("/llm-admin", tt.panel())])) as client:
+        broken = client.get("/llm-admin/login")
+        assert (broken.status_code, broken.headers["retry-after"]) == (503, "5")
+        assert str(tmp_path) not in broken.text
+        prices.write_text("[]")
+        assert client.get("/llm-admin/api/v1/health").status_code == 200
+    tt.shutdown()

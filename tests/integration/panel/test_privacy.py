@@ -143,6 +143,14 @@ def test_the_page_tells_where_data_flows(database: Database) -> None:
         assert word in page
 
 
+def test_the_page_tells_where_content_of_an_environment_lies(database: Database) -> None:
+    urls = "eu=postgresql://ann:sesame@texts.example:5433/x,staging=sqlite:///texts.db"
+    page = _visitor(_context(database, None, content_urls=urls)).get("/privacy").text
+    for word in ("Content of eu, texts.example", "texts of turns of eu instead", "Content of staging, a file"):
+        assert word in page
+    assert "sesame" not in page
+
+
 def test_the_page_names_where_reports_go_but_no_secrets(database: Database) -> None:
     to = "https://hooks.example/T0/sesame,http://other.example/sesame,mailto://ann:sesame@mail.example"
     context = _context(database, None, report_every="week", report_to=to, outgoing_hosts=("hooks.example",))

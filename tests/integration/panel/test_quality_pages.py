@@ -1,6 +1,8 @@
 """Quality and evaluators as people of each role meet them."""
 
+import html
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -9,14 +11,20 @@ from starlette.testclient import TestClient
 
 from tests.integration.panel.conftest import context_of, mounted
 from tests.integration.panel.visitor import Visitor
+from tests.integration.turns import turn
 from turntrace.evaluating import workbench
 from turntrace.evaluation.definition import read_definition
+from turntrace.records.batch import Batch, Worked
+from turntrace.records.fragment import FrameKind
 from turntrace.records.score import Score
 from turntrace.storage import evaluators, scores
+from turntrace.storage.batches import write_batch
 from turntrace.storage.database import Database
 from turntrace.storage.queries import evaluators as queries
 from turntrace.storage.queries.traces import list_traces
 
+DAY_US = 86_400_000_000
+RATE = {"name": "hallucination rate", "data_type": "boolean", "better": "low"}
 FORM = {
     "kind": "check",
     "name": "says vinegar",
@@ -141,5 +149,53 @@ def test_agreement_with_people_is_shown_once_there_is_enough_of_it(operator: Vis
                     author="ada" if source == "human" else None,
                 )
                 scores.upsert(c, score, now_us=turn.started_at_us + 1_000_000)
+                if source == "evaluator" and number < 1:
+                    scores.upsert(c, replace(score, id="alone", name="polite"), now_us=turn.started_at_us + 1_000_000)
+    shown = operator.get(f"/traces/{turns[0].id}?observation=turn").text
+    assert shown.count("agreement with people unknown") == 1
+    assert re.search(r'href="[^"]*of=polite[^"]*">agreement with people unknown', shown)
     page = operator.get("/quality?of=grounded&by=grounder&range=7d").text
     assert re.search(r"κ 0\.9\d \(0\.\d+ to 1\.00\) on 30", page)
+    words = plain(page)
+    assert re.search(r"judge: good 10 0 judge: bad 1 19", words)
+    assert "Against itself Unknown: this version was not asked twice about anything." in words
+    assert "Against people, by version" in words
+
+
+def plain(page: str) -> str:
+    """What a page says."""
+    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", page)).split()).replace(" .", ".").replace(" ,", ",")
+
+
+def test_a_score_is_said_in_one_sentence_against_the_period_before(operator: Visitor, filled: Database) -> None:
+    now_us = time.time_ns() // 1000
+    turns = [turn(started_at_us=now_us - (2 if number < 500 else 9) * DAY_US - number) for number in range(1000)]
+    write_batch(filled, Batch(worked=tuple(Worked(kind=FrameKind.END, trace=t) for t in turns)), now_us=now_us)
+    with filled.write() as c:
+        for number, one in enumerate(turns):
+            score = Score(
+                id=f"rate-{number}",
+                name="hallucination rate",
+                value=number < 16 or 500 <= number < 509,
+                data_type="boolean",
+                source="evaluator",
+                turn_id=one.id,
+                evaluator="claims",
+                evaluator_version=1,
+            )
+            scores.upsert(c, score, now_us=now_us)
+    values = {"name": "claims", "kind": "code", "code": {"function": "a:b"}, "score": RATE}
+    source = read_definition(values)[0].source
+    made = filled.transact(evaluators.create, source, is_enabled=False, sealed=None, author=None, now_us=now_us)
+    page = operator.get("/quality?of=hallucination+rate&by=claims&range=7d").text
+    now = "hallucination rate in the last week: 3.2 % (2.0 % to 5.1 %)"
+    assert f"{now}, up from 1.8 % (0.9 % to 3.4 %) in the period before." in plain(page)
+    assert "No more than chance explains at 95 %." in plain(page)
+    link = r'href="/llm-admin([^"]*score=hallucination\+rate%3Dtrue[^"]*)"'
+    behind, before = (html.unescape(found) for found in re.findall(link, page)[:2])
+    for path, number in ((behind, 16), (before, 9)):
+        assert len(set(re.findall(r"/traces/([0-9a-f]{32})", operator.get(path).text))) == number
+    asked = operator.post(f"/evaluators/{made.id}/again", targets="20", times="2")
+    assert asked.status_code == 303
+    assert operator.post(f"/evaluators/{made.id}/again", targets="20", times="99").status_code == 400
+    filled.transact(evaluators.remove, made.id)

@@ -139,6 +139,34 @@ def test_reviewers_see_their_queues_only(database: Database) -> None:
     assert annotator.get(item.replace(others, theirs)).status_code == 404
 
 
+def test_a_reviewer_sees_the_turns_of_their_queues_and_nothing_else(database: Database) -> None:
+    operator, reviewer = person(database, "operator"), person(database, "reviewer")
+    theirs, others = made_by(operator, assignees="reviewer"), made_by(operator, name="other", assignees="bob")
+    operator.post("/queues/fill", queue=theirs, number="1")
+    home = reviewer.get("/")
+    assert (home.status_code, home.headers["location"]) == (303, "/llm-admin/queues")
+    shown = reviewer.get("/queues").text
+    assert theirs in shown
+    assert others not in shown
+    assert "/llm-admin/traces" not in shown
+    item = next_item(reviewer, theirs)
+    page = reviewer.get(item).text
+    assert "descale the kettle" in page or "bubble answered" in page
+    assert "Open trace" not in page
+    turn = re.search(r"/traces/([0-9a-f]{32})", operator.get("/traces").text)
+    assert turn is not None
+    for path in (f"/traces/{turn[1]}", "/traces", "/sessions", "/quality", "/evaluators", "/admin/account/list"):
+        assert reviewer.get(path).status_code == 403, path
+    assert reviewer.get("/queues/edit").status_code == 403
+    assert reviewer.get(f"/queues/{others}").status_code == 403
+    assert reviewer.post("/scores", target=turn[1], name="x", data_type="boolean", value="yes").status_code == 403
+    assert reviewer.post("/comments", target=turn[1], text="x").status_code == 403
+    saved = reviewer.post(f"{item}/save", **{"answer-0": "good"})
+    assert saved.status_code == 303
+    entries = operator.get("/audit").text
+    assert "queue.review" in entries
+
+
 @pytest.mark.parametrize("name", ["viewer", "reader"])
 def test_who_may_not_score_finds_no_queue(database: Database, name: str) -> None:
     queue = made_by(person(database, "operator"))

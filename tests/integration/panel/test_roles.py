@@ -18,11 +18,15 @@ from tests.integration.panel.scene import scene, store
 from tests.integration.panel.visitor import Visitor
 from turntrace import api
 from turntrace.api.context import ApiContext
+from turntrace.evaluation.queue import Queue, read_questions
+from turntrace.jobs.erase import erase_at_once
+from turntrace.keyring import KeyRing
 from turntrace.panel import build
+from turntrace.records.erasure import Target
 from turntrace.records.observation import ErrorInfo
 from turntrace.records.score import Score
 from turntrace.records.trace import Trace
-from turntrace.storage import migrate, people, scores, tables
+from turntrace.storage import comments, evaluators, migrate, people, queues, scores, tables, views
 from turntrace.storage.database import Database
 from turntrace.storage.queries.traces import list_traces
 
@@ -87,8 +91,26 @@ def marked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
     for trace in traces[:8]:
         for kind, value in (("text", f"{MARK} said"), ("correction", f"{MARK} better"), ("boolean", True)):
             database.transact(scores.upsert, _score(trace.id, kind, value), now_us=now_us)
+    _work_on(database, traces, now_us)
     yield database
     database.close()
+
+
+def _work_on(database: Database, traces: list[Trace], now_us: int) -> None:
+    """What people and evaluators make of turns: remarks, a queue with a review in hand, an evaluator, views."""
+    with database.write() as c:
+        for item in traces[:5]:
+            comments.add(c, item.id, None, f"{MARK} remark", author="eve", now_us=now_us, quote=f"{MARK} passage")
+        questions = read_questions(["verdict: good | bad"])
+        queue = queues.put(c, Queue(id="", name="weekly", questions=questions), now_us=now_us)
+        queues.fill(c, queue, [item.id for item in traces[:5]], now_us=now_us)
+        assert queues.claim(c, queue, "annotator", now_us=now_us) is not None
+        definition = {"name": "length", "kind": "check", "check": {"name": "length", "max": 10}}
+        evaluators.create(c, definition, is_enabled=True, sealed=None, author="eve", now_us=now_us)
+        for is_shared in (True, False):
+            views.save(c, "traces", f"kept {is_shared}", f"q={MARK}", author="eve", is_shared=is_shared, now_us=now_us)
+    target = Target(kind="turn", turn_ids=(traces[-1].id,))
+    erase_at_once(database, target, KeyRing([b"k" * 32], is_explicit=True), actor="test")
 
 
 @pytest.fixture(scope="module")
@@ -123,8 +145,21 @@ def _filled(paths: set[str], values: dict[str, tuple[str, ...]]) -> list[str]:
         names = re.findall(r"{(\w+)(?::\w+)?}", path)
         choices = values.get(names[0], WORDS) if names else ("",)
         for choice in choices:
-            found.append(re.sub(r"{\w+(?::\w+)?}", quote(choice, safe=""), path))
+            filled = path.replace(f"{{{names[0]}}}", quote(choice, safe="")) if names else path
+            for name in names[1:]:
+                filled = filled.replace(f"{{{name}}}", quote(values.get(name, WORDS)[0], safe=""))
+            found.append(re.sub(r"{\w+(?::\w+)?}", quote(choice, safe=""), filled))
     return found
+
+
+_NAMED = {"queue": tables.annotation_queue, "item": tables.queue_item, "evaluator": tables.evaluator,
+          "erasure": tables.erasure}  # fmt: skip
+
+
+def _ids(database: Database, table: Any) -> tuple[str, ...]:
+    with database.read() as connection:
+        claimed = table.c.status == "claimed" if table is tables.queue_item else True
+        return (str(connection.execute(select(table.c.id).where(claimed)).scalars().first()),)
 
 
 def _values(database: Database) -> dict[str, tuple[str, ...]]:
@@ -138,6 +173,7 @@ def _values(database: Database) -> dict[str, tuple[str, ...]]:
         "turn_id": ids,
         "session_id": (first.session_id or "",),
         "user_id": (first.user_id or "",),
+        **{f"{name}_id": _ids(database, table) for name, table in _NAMED.items()},
         "identity": ("api-key", "account", "price"),
     }
 
@@ -166,7 +202,7 @@ def _visit_all(visitor: Visitor, role: str, starts: list[str]) -> dict[str, int]
     """Status by path: the routes, and for a viewer every page that a page links to."""
     answers: dict[str, int] = {}
     waiting = list(starts)
-    while waiting and len(answers) < MOST_PAGES:
+    while waiting and (len(answers) < MOST_PAGES or waiting[0] in starts):
         path = waiting.pop(0)
         if path in answers:
             continue
@@ -181,7 +217,23 @@ def _visit_all(visitor: Visitor, role: str, starts: list[str]) -> dict[str, int]
     return answers
 
 
-@pytest.mark.parametrize("role", people.ROLES)
+def test_a_reviewer_gets_to_no_page_but_their_queues(marked: Database, marked_host: Starlette) -> None:
+    built = build(context_of(marked))
+    with TestClient(marked_host, follow_redirects=False) as client:
+        reviewer = Visitor(client).log_in("reviewer")
+        turn = _values(marked)["trace_id"][0]
+        for path in [*_filled(_paths_of(built, "GET") - {"/login"}, _values(marked)), *QUERIES]:
+            if path.startswith("/queues"):
+                continue
+            answer = reviewer.get(path)
+            assert MARK not in answer.text, path
+            assert answer.status_code == (303 if path == "/" else 403), path
+        for path in _filled(_paths_of(built, "POST") - OPEN_FORMS, _values(marked)):
+            if not path.startswith("/queues"):
+                assert reviewer.post(path, target=turn, name="thumbs", value="1", id=turn).status_code == 403, path
+
+
+@pytest.mark.parametrize("role", people.ROLES[1:])
 def test_no_route_shows_a_text_to_a_viewer_and_every_role_gets_its_pages(
     marked: Database, marked_host: Starlette, role: str
 ) -> None:
@@ -192,6 +244,7 @@ def test_no_route_shows_a_text_to_a_viewer_and_every_role_gets_its_pages(
         starts = [path for path in _filled(paths, _values(marked)) if path not in ("/login",)]
         answers = _visit_all(visitor, role, [*starts, *QUERIES])
     assert answers["/"] == 200
+    assert set(starts) <= set(answers)
     exports = answers["/traces.csv"], answers["/traces.jsonl"]
     assert exports == ((403, 403) if role == "viewer" else (200, 200))
     admin = [status for path, status in answers.items() if path.startswith("/admin/") and path.endswith("/list")]
@@ -234,9 +287,14 @@ def test_a_viewer_learns_nothing_by_searching(marked_host: Starlette) -> None:
 
 def test_readers_do_see_the_texts(marked: Database, marked_host: Starlette) -> None:
     """Or the test above would hold of a panel that shows nothing to anybody."""
-    turn = _values(marked)["trace_id"][0]
+    turn, queue = _values(marked)["trace_id"][0], _values(marked)["queue_id"][0]
+    item = _values(marked)["item_id"][0]
+    with TestClient(marked_host, follow_redirects=False) as client:
+        annotator = Visitor(client).log_in("annotator")
+        assert MARK in annotator.get(f"/queues/{queue}/items/{item}").text
     with TestClient(marked_host, follow_redirects=False) as client:
         reader = Visitor(client).log_in("reader")
+        assert f"q={MARK}" in reader.get("/traces").text  # a shared view
         for path in ("/traces", f"/traces/{turn}", f"/traces/{turn}?observation=turn", "/traces.jsonl", "/traces.csv"):
             assert MARK in reader.get(path).text, path
 
@@ -269,7 +327,7 @@ def test_a_host_gives_people_a_tenants_share(marked: Database) -> None:
             assert answer.status_code in (303, 400, 403, 404), path
             assert answer.status_code != 303 or path.startswith(("/scores", "/comments")), path
         with marked.read() as connection:
-            assert connection.execute(select(tables.comment)).all() == []
+            assert connection.execute(select(tables.comment).where(tables.comment.c.author != "eve")).all() == []
             assert connection.execute(select(tables.score).where(tables.score.c.name == "foreign")).all() == []
         assert eva.get(f"/traces/{_values(marked)['trace_id'][1]}").status_code == 404
     for wrong in ({"team": "acme"}, "acme", {"environment": 3}):

@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from turntrace.records.batch import Batch, Worked
 from turntrace.records.fragment import FrameKind
 from turntrace.records.observation import ErrorInfo, Observation, PromptLink
-from turntrace.records.rollup import RollupFact
+from turntrace.records.rollup import RollupFact, own_times
 from turntrace.records.trace import Trace
 from turntrace.records.usage import Cost, Usage
 from turntrace.storage import batches, content, histograms, tables
@@ -156,7 +156,17 @@ def facts(found: Trace, *, declared: tuple[str, ...] = ("team",)) -> tuple[Rollu
         ttft_us=found.ttft_us if found.is_streamed else None,
         **shared,
     )
-    return (turn, *(call_fact(item, shared) for item in found.observations if item.type in MODEL_CALLS))
+    pieces = ((item.span_id, item.parent_span_id, item.started_at_us, item.duration_us) for item in found.observations)
+    own = own_times(pieces)
+    return (turn, *(step_fact(item, shared, own[item.span_id]) for item in found.observations))
+
+
+def step_fact(item: Observation, shared: dict[str, Any], own_us: int) -> RollupFact:
+    of_step: dict[str, Any] = {**shared, "step": f"{item.type}:{item.name}", "own_us": own_us}
+    if item.type in MODEL_CALLS:
+        return call_fact(item, of_step)
+    failed = 1 if item.status == "error" else 0
+    return RollupFact(at_us=item.started_at_us, duration_us=item.duration_us, errors=failed, **of_step)
 
 
 def call_fact(item: Observation, shared: dict[str, Any]) -> RollupFact:
@@ -205,8 +215,8 @@ def amend(turn: int, *, stated: str = "", observations: tuple[Observation, ...] 
         observation_count=len(observations),
         **fields,
     )
-    calls = tuple(fact for fact in facts(late) if fact.calls)
-    return Worked(kind=FrameKind.AMEND, trace=late, facts=calls, amended=frozenset(stated.split()))
+    steps = tuple(fact for fact in facts(late) if fact.step)
+    return Worked(kind=FrameKind.AMEND, trace=late, facts=steps, amended=frozenset(stated.split()))
 
 
 def write(database: Database, *worked: Worked, **batch: Any) -> None:
@@ -242,7 +252,7 @@ def histogram(database: Database) -> dict[tuple[Any, ...], dict[int, int]]:
     """The histograms by key, all rows of a key added up."""
     found: dict[tuple[Any, ...], dict[int, int]] = {}
     for row in rows(database, "histogram"):
-        key = tuple(row[name] for name in ("grain", "at_us", "metric", "model", "feature", "environment"))
+        key = tuple(row[name] for name in ("grain", "at_us", "metric", "model", "feature", "environment", "size"))
         histograms.add_packed(found.setdefault(key, {}), row["counts"])
     full = {key: {bucket: n for bucket, n in counts.items() if n} for key, counts in found.items()}
     return {key: counts for key, counts in full.items() if counts}

@@ -7,6 +7,7 @@ import stored as s
 
 from turntrace.storage import leases, switches
 from turntrace.storage.database import Database
+from turntrace.storage.queries.system import system
 
 LONG = 60_000_000
 
@@ -102,3 +103,25 @@ def test_a_switch_is_set_and_read(database: Database) -> None:
         switches.put(connection, switches.ENABLED, "0", now_us=1)
         switches.put(connection, switches.ENABLED, "1", now_us=2, author="anna")
         assert switches.get(connection, switches.ENABLED) == "1"
+
+
+def test_runs_that_ended_well_are_forgotten_but_for_the_last(database: Database) -> None:
+    lease = _acquire(database, "a")
+    assert lease is not None
+    runs = [("often", slot, "done") for slot in (100, 200, 300, 400)]
+    runs += [("often", 150, "failed"), ("daily", 50, "done"), ("gone", 10, "done")]
+    for job, slot, status in runs:
+        run = database.transact(leases.begin_run, lease, job, slot_at_us=slot, now_us=slot)
+        assert run is not None
+        database.transact(leases.finish_run, run, status=status, now_us=slot)
+
+    assert database.transact(leases.prune_runs, before_us=20, done_before_us=350) == 4  # gone; 100, 200, 300 of often
+
+    with database.read() as connection:
+        latest = system(connection).jobs
+    assert {(row["job"], row["slot_at_us"]) for row in s.rows(database, "job_run")} == {
+        ("often", 400),
+        ("often", 150),
+        ("daily", 50),
+    }
+    assert [(run.job, run.started_at_us) for run in latest] == [("often", 400), ("daily", 50)]

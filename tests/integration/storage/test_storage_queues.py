@@ -11,7 +11,7 @@ from turntrace.errors import InvalidInput, NotFound
 from turntrace.evaluation.queue import Queue, QueueItem, read_questions
 from turntrace.jobs.queues import DAY_US, fill_queues
 from turntrace.records.score import Score
-from turntrace.storage import queues
+from turntrace.storage import queues, scores
 from turntrace.storage.database import Database
 
 NOW = s.NOW
@@ -161,6 +161,35 @@ def test_a_queue_fills_itself_with_turns_of_yesterday_once(database: Database) -
     with database.read() as connection:
         states = queues.progress(connection, [queue.id, of_errors.id])
     assert (states[queue.id].waiting, states[of_errors.id].waiting) == (5, 0)
+
+
+def test_a_queue_fills_itself_with_turns_that_two_judged_differently(database: Database) -> None:
+    ids = turns(database, 4)
+    told = {0: (True, False), 1: (True, True), 2: (False,)}
+    for number, values in told.items():
+        for giver, value in zip(("evaluator", "human"), values, strict=False):
+            made = Score(
+                id=f"{giver}-{number}", name="grounded", value=value, data_type="boolean", source=giver,
+                turn_id=ids[number], evaluator="judge" if giver == "evaluator" else None,
+            )  # fmt: skip
+            database.transact(scores.upsert, made, now_us=NOW)
+    for giver, stars in (("ada", 1.0), ("bo", 5.0)):
+        made = Score(
+            id=f"stars-{giver}",
+            name="stars",
+            value=stars,
+            data_type="numeric",
+            source="human",
+            turn_id=ids[3],
+            author=giver,
+        )
+        database.transact(scores.upsert, made, now_us=NOW)
+    today = s.T0 - s.T0 % DAY_US + DAY_US + 3_600_000_000
+    for name, number in (("grounded", 0), ("stars", 3)):
+        queue = make(database, name=name, daily=5, filter={"disagreement": name})
+        assert fill_queues(database, now_us=today)["turns"] == 1
+        items = [row for row in s.rows(database, "queue_item") if row["queue_id"] == queue.id]
+        assert [row["turn_id"] for row in items] == [ids[number]]
 
 
 @pytest.mark.parametrize(

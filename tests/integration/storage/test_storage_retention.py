@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import stored as s
+from sqlalchemy import insert
 
 from turntrace.jobs import archive, retain
 from turntrace.records.erasure import Target
 from turntrace.records.retention import parsed
 from turntrace.records.score import Score
-from turntrace.storage import meter, retention, rollups
+from turntrace.storage import belonging, meter, retention, rollups, tables
 from turntrace.storage.database import Database
 from turntrace.storage.queries import traces
 
@@ -23,6 +24,7 @@ DAY = retention.DAY_US
 NOW = s.T0 + 500 * DAY
 ANNA = Target(kind="subject", user_ids=("anna",))
 DEFAULT = parsed("content=30,numbers=400")
+_OF_PEOPLE = ("user", "session", "tag")
 
 
 def aged(number: int, days: float, **changes: Any) -> Any:
@@ -41,11 +43,51 @@ def ids(database: Database, name: str, column: str = "turn_id") -> list[str]:
     return [row[column] for row in s.rows(database, name)]
 
 
+def test_every_table_has_a_rule_of_retention_or_a_reason_to_have_none() -> None:
+    ruled = {"trace", *(belonging.short(table) for table in retention.GOING), *(r.name for r in retention.aged(NOW))}
+    every = {belonging.short(table) for table in tables.metadata.sorted_tables}
+    assert ruled & set(retention.LEFT_ALONE) == set()
+    assert ruled | set(retention.LEFT_ALONE) == every
+    assert all(len(reason) > 10 for reason in retention.LEFT_ALONE.values())
+
+
+def test_what_was_made_of_sessions_goes_by_its_own_age(database: Database) -> None:
+    s.write(database, s.end(aged(1, 401)), s.end(aged(2, 20)))
+    made = {"target": "session", "evaluator_id": "e", "evaluator_version": 1, "status": "done", "attempt": 1}
+    comment = {"text": "hm", "author": "eve", "session_id": "s9"}
+    review = {"queue_id": "q", "status": "done"}
+    walk = {"evaluator_id": "e", "evaluator_version": 1, "from_us": 1, "to_us": 2, "planned": 0}
+    with database.write() as c:
+        for number, days in ((1, 401), (2, 399)):
+            at_us = NOW - days * DAY
+            row = {**made, "target_id": f"{number}", "due_at_us": at_us, "reserved_nano": 0, "created_at_us": at_us}
+            c.execute(insert(tables.evaluation).values(row))
+            c.execute(insert(tables.comment).values(id=f"{number}", **comment, created_at_us=at_us, updated_at_us=1))
+            c.execute(
+                insert(tables.queue_item).values(id=f"{number}", target_id=f"t{number}", **review, created_at_us=at_us)
+            )
+            for status in ("done", "running"):
+                finished = at_us if status == "done" else None
+                c.execute(insert(tables.backfill).values(id=f"{status}{number}", **walk, status=status,
+                          created_at_us=at_us, updated_at_us=at_us, finished_at_us=finished))  # fmt: skip
+    done = run(database)
+    assert {name: done[name] for name in ("evaluation", "comment", "queue_item", "backfill")} == {
+        "evaluation": 1, "comment": 1, "queue_item": 1, "backfill": 1
+    }  # fmt: skip
+    assert ids(database, "evaluation", "target_id") == ids(database, "comment", "id") == ["2"]
+    assert ids(database, "queue_item", "id") == ["2"]
+    assert sorted(ids(database, "backfill", "id")) == ["done2", "running1", "running2"]
+
+
 def test_texts_go_after_a_month_and_turns_after_400_days(database: Database) -> None:
     old, middle, young = aged(1, 401), aged(2, 31), aged(3, 29)
     s.write(database, *(s.end(turn) for turn in (old, middle, young)))
     fields = {"name": "n", "data_type": "text", "source": "user", "value": "good", "comment": "hm", "created_at_us": 1}
     s.write(database, scores=tuple(Score(id=f"x{n}", turn_id=s.turn_id(n), **fields) for n in (1, 2, 3)))
+    remark = {"text": "hm", "author": "eve", "quote": "my kettle", "created_at_us": NOW, "updated_at_us": 1}
+    with database.write() as c:
+        for n in (2, 3):
+            c.execute(insert(tables.comment).values(id=f"{n}", turn_id=s.turn_id(n), **remark))
     before = s.summed(database)
     # Twice for the oldest: its texts would go for two reasons.
     assert retain.rehearse(database, rules=DEFAULT, wall=lambda: NOW) == {"trace": 1, "content": 2}
@@ -56,6 +98,7 @@ def test_texts_go_after_a_month_and_turns_after_400_days(database: Database) -> 
         s.turn_id(2): (None, None),
         s.turn_id(3): ("hm", "good"),
     }
+    assert {row["id"]: row["quote"] for row in s.rows(database, "comment")} == {"2": None, "3": "my kettle"}
     previews = {row["id"]: row["input_preview"] for row in s.rows(database, "trace")}
     assert previews == {s.turn_id(2): None, s.turn_id(3): "Where is my kettle?"}
     assert (done["trace"], done["content"], done["observation"], done["left"]) == (1, 2, 2, 0)
@@ -181,3 +224,16 @@ def test_the_meter_tells_growth(database: Database) -> None:
     assert meter.growth([(0, 100), (DAY, 200), (2 * DAY, 300)]) == 100
     assert meter.Meter(used_bytes=500, limit_bytes=1000, growth_bytes_a_day=50).full_in_days == 10
     assert meter.Meter(used_bytes=500, limit_bytes=0, growth_bytes_a_day=50).in_days(2) == 600
+
+
+def test_sums_that_name_nobody_outlive_their_turns(database: Database) -> None:
+    s.write(database, s.end(aged(1, 401)), s.end(aged(2, 3)))
+    before = s.summed(database)
+    run(database, parsed("content=30,numbers=400,sums=1100"))
+    assert ids(database, "trace", "id") == [s.turn_id(2)]
+    kept = {key: sums for key, sums in before.items() if key[2] not in _OF_PEOPLE}
+    after = s.summed(database)
+    assert {key: sums for key, sums in after.items() if key[2] not in _OF_PEOPLE} == kept
+    assert sum(sums[0] for key, sums in after.items() if key[2] == "user") == 1
+    run(database, parsed("content=30,numbers=400,sums=401"))
+    assert {key for key, _ in after.items()} > set(s.summed(database))

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 import stored as s
 
-from turntrace.records.rollup import RollupFact
+from turntrace.records.rollup import RollupFact, own_times, size_of
 from turntrace.storage import histograms, losses, rollups, tables
+from turntrace.storage.cardinality import OTHER
 from turntrace.storage.database import Database
+from turntrace.storage.queries.costs import costs
 
 HOUR = rollups.HOUR_US
 
@@ -68,6 +70,7 @@ def test_every_dimension_sums_to_the_same_facts(database: Database) -> None:
         ("hour", "release"): [fact for fact in facts if fact.release],
         ("hour", "prompt"): [fact for fact in facts if fact.prompt],
         ("hour", "tag"): [fact for fact in facts if fact.tags],
+        ("hour", "input_length"): [fact for fact in facts if fact.calls and fact.input_tokens],
         ("day", "user"): [fact for fact in facts if fact.user_id],
         ("day", "session"): [fact for fact in facts if fact.session_id],
     }
@@ -161,8 +164,8 @@ def test_turns_and_calls_have_histograms_of_their_own(database: Database) -> Non
     hour = s.T0 - s.T0 % HOUR
     bucket = histograms.bucket_of(1000)
     assert s.histogram(database) == {
-        ("hour", hour, "duration", "", "support", "production"): {bucket: 1},
-        ("hour", hour, "call_duration", "o3", "", "production"): {bucket: 1},
+        ("hour", hour, "duration", "", "support", "production", ""): {bucket: 1},
+        ("hour", hour, "call_duration", "o3", "", "production", ""): {bucket: 1},
     }
 
 
@@ -224,3 +227,95 @@ def test_the_columns_of_rows_stand_in_the_order_of_the_table() -> None:
     assert s.SUMS == rollups._SUMS
     assert [column.name for column in tables.rollup.c][2:12] == rollups._ROLLUP_KEY
     assert [column.name for column in tables.histogram.c][2:] == [*rollups._HISTOGRAM_KEY, "counts"]
+
+
+def test_beyond_a_number_of_values_a_day_further_ones_are_summed_as_other(database: Database) -> None:
+    first = [
+        RollupFact(at_us=s.T0, route=f"/{n % 3}", feature=f"f{n % 3}", turns=1, duration_us=n + 1, tags=(f"t:{n % 3}",))
+        for n in range(9)
+    ]
+    late = [replace(first[0], route="/new", feature="new", tags=("t:new",)), first[0]]
+    next_day = [replace(fact, at_us=s.T0 + 24 * HOUR) for fact in late]
+    for facts in (first, late, next_day):
+        _append(database, facts)
+        while rollups.compact(database, most_values=3):
+            pass
+    with database.read() as connection:
+        routes, features, tags = (
+            {row.keys[name]: row.turns for row in costs(connection, group_by=[name])}
+            for name in ("route", "feature", "tag:t")
+        )
+    # The day that was full sums the new one as others, the next day has room.
+    assert routes == {"/0": 5, "/1": 3, "/2": 3, OTHER: 1, "/new": 1}
+    assert features == {"f0": 5, "f1": 3, "f2": 3, OTHER: 1, "new": 1}
+    assert tags == {"0": 5, "1": 3, "2": 3, OTHER: 1, "new": 1}
+    lengths = {row["feature"] for row in s.rows(database, "histogram")}
+    assert lengths == {"f0", "f1", "f2", OTHER, "new"}
+
+
+def test_what_was_summed_as_other_is_taken_back_from_it(database: Database) -> None:
+    facts = [RollupFact(at_us=s.T0, route=f"/{n}", turns=1) for n in range(4)]
+    for sign in (1, -1):
+        _append(database, facts, sign)
+        while rollups.compact(database, most_values=2):
+            pass
+    with database.read() as connection:
+        assert costs(connection, group_by=["route"]) == []
+
+
+def test_steps_are_summed_by_type_and_name_with_the_time_that_they_took_themselves(database: Database) -> None:
+    shared: dict[str, Any] = {"at_us": s.T0, "environment": "production"}
+    _append(
+        database,
+        [
+            RollupFact(**shared, turns=1, duration_us=100),
+            RollupFact(**shared, step="chain:answer", duration_us=90, own_us=30, errors=1),
+            RollupFact(
+                **shared,
+                step="generation:call",
+                calls=1,
+                model="m",
+                duration_us=60,
+                own_us=60,
+                ttft_us=10,
+                input_tokens=1500,
+                output_tokens=11,
+                cost_total_nano=7,
+            ),
+        ],
+    )
+    while rollups.compact(database):
+        pass
+    with database.read() as connection:
+        steps = costs(connection, group_by=["step"])
+        sizes = costs(connection, group_by=["input_length"])
+        (base,) = costs(connection)
+    assert [(row.keys["step"], row.requests, row.errors, row.own_us, row.cost_total_nano) for row in steps] == [
+        ("generation:call", 1, 0, 60, 7),
+        ("chain:answer", 1, 1, 30, 0),
+    ]
+    assert [(row.keys["input_length"], row.requests, row.input_tokens) for row in sizes] == [("1k to 4k", 1, 1500)]
+    assert (base.turns, base.calls, base.cost_total_nano) == (1, 1, 7)
+    lengths = {(row["metric"], row["size"]) for row in s.rows(database, "histogram")}
+    of_call = {f"call_{name}" for name in ("duration", "ttft", "tpot", "input", "output")}
+    assert lengths == {("duration", ""), *((name, "1k to 4k") for name in of_call)}
+
+
+def test_own_times_count_children_that_run_at_once_a_single_time() -> None:
+    pieces = [
+        ("root", None, 0, 100),
+        ("left", "root", 10, 30),
+        ("right", "root", 20, 40),  # 20 of it beside `left`
+        ("late", "root", 90, 50),  # goes on after its parent
+        ("leaf", "left", 15, 5),
+        ("stray", "gone", 0, 7),
+        ("open", "root", 50, None),
+    ]
+    assert own_times(pieces) == {"root": 40, "left": 25, "right": 40, "late": 50, "leaf": 5, "stray": 7, "open": 0}
+
+
+@pytest.mark.parametrize(
+    ("tokens", "name"), [(0, ""), (1, "up to 1k"), (1000, "up to 1k"), (1001, "1k to 4k"), (300_000, "over 256k")]
+)
+def test_calls_are_kept_by_the_length_of_their_input(tokens: int, name: str) -> None:
+    assert size_of(tokens) == name

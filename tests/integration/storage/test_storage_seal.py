@@ -16,13 +16,13 @@ from turntrace.records.filter import TraceFilter
 from turntrace.records.fragment import FrameKind
 from turntrace.records.score import Score
 from turntrace.settings import Settings
-from turntrace.storage import audit, scores, seal, tables
+from turntrace.storage import audit, evaluators, scores, seal, sealing, tables
 from turntrace.storage.batches import write_batch
 from turntrace.storage.database import Database
 from turntrace.storage.opening import cipher_of
 from turntrace.storage.queries.scores import list_scores
 from turntrace.storage.queries.traces import count_traces, find_traces, list_traces
-from turntrace.storage.rotation import rotate
+from turntrace.storage.rotation import rotate, secret_tables
 
 NOW = 1_795_200_000_000_000
 OLD, NEW = "old " * 10, "new " * 10
@@ -131,6 +131,38 @@ def test_rotation_seals_everything_anew_and_back(sealed: Database, database: Dat
         assert [item.action for item in audit.list_entries(c)][:3] == ["keys.rotate"] * 3
     for opened in (both, only_new, off):
         opened.close()
+
+
+def test_rotation_seals_the_keys_of_judges_anew(database: Database) -> None:
+    old, new = (KeyRing([text.encode()], is_explicit=True) for text in (OLD, NEW))
+    both = KeyRing([NEW.encode(), OLD.encode()], is_explicit=True)
+    lost = KeyRing([b"lost" * 10], is_explicit=True)
+    definition = {"name": "judge", "kind": "check"}
+    with database.write() as c:
+        named: dict[str, Any] = {"is_enabled": False, "author": None, "now_us": NOW}
+        made = evaluators.create(c, definition, sealed=sealing.seal(old, "sk-1"), **named)
+        for number, key in enumerate((sealing.seal(lost, "sk-0"), None, sealing.seal(old, "sk-2")), 1):
+            source = {**definition, "n": number}
+            evaluators.revise(c, made.id, source, sealed=key, **named)
+    done = list(rotate(database, now_us=NOW, keys=both))[-1]
+    assert (done["evaluator_version.sealed"], done["unreadable"]) == (2, 1)
+    with database.read() as c:
+        column = tables.evaluator_version.c
+        keys = [row[0] for row in c.execute(select(column.sealed).order_by(column.version))]
+    assert [sealing.unseal(new, keys[place]) for place in (0, 3)] == ["sk-1", "sk-2"]
+    assert keys[2] is None
+    assert list(rotate(database, now_us=NOW, keys=both))[-1]["evaluator_version.sealed"] == 0
+
+
+def test_every_column_that_keys_seal_is_known_to_the_rotation() -> None:
+    """What names a key, or is named after sealing; pieces received over OTLP go within hours, and keep theirs."""
+    named = {
+        table.name.removeprefix(tables.PREFIX)
+        for table in tables.metadata.sorted_tables
+        if {"key_id", "sealed"} & set(table.c.keys())
+    }
+    known = {table.name.removeprefix(tables.PREFIX) for table in (tables.content, *secret_tables())}
+    assert named == known | {"received"}
 
 
 @pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)

@@ -18,6 +18,7 @@ from turntrace.storage.queries import costs, facets, overview, sessions, users
 from turntrace.storage.queries.observations import get_observation, list_observations
 from turntrace.storage.queries.scores import list_scores
 from turntrace.storage.queries.traces import count_traces, find_traces, list_traces
+from turntrace.storage.seal import Sealed
 from turntrace.storage.sight import COMMON, CONTENT, TEXTS, Scope, Sight, seen_by
 
 NUMBERS = Sight(with_content=False)
@@ -45,6 +46,7 @@ PLAIN = {
     "score_config": {"categories", "description"},
     "annotation_queue": {"description", "definition"},
     "histogram": {"counts"},
+    "spending": {"grants"},
 }
 
 
@@ -158,6 +160,8 @@ def test_every_text_column_is_known_as_content_or_not() -> None:
     for name, table in tables.metadata.tables.items():
         short = name.removeprefix(tables.PREFIX)
         texts = {column.name for column in table.c if str(column.type) in ("TEXT", "BLOB", "LONGTEXT")}
+        sealed = {column.name for column in table.c if isinstance(column.type, Sealed)}
+        assert sealed <= set(TEXTS.get(table, ())), f"{short}: what is sealed at rest is nothing for a viewer"
         hidden = set(TEXTS.get(table, ())) | (texts if table in CONTENT else set())
         assert texts <= hidden | PLAIN.get(short, set()), f"{short}: say in sight.TEXTS or here what these columns hold"
 

@@ -8,6 +8,7 @@ from sqlalchemy import func, select
 from turntrace.records.loss import Loss
 from turntrace.storage import tables
 from turntrace.storage.database import Database
+from turntrace.storage.histograms import add_packed
 from turntrace.storage.queries import loss
 from turntrace.worker.status import in_spool, live_counts
 
@@ -23,7 +24,7 @@ def truth(database: Database) -> dict[str, Any]:
             "observations": _rows(c, tables.observation, "turn_id", "span_id", "name", "is_open"),
             "content": sorted(c.execute(select(tables.content.c.turn_id)).scalars()),
             "rollup": _summed(c, tables.rollup, _ROLLUP_KEYS),
-            "histogram": _summed(c, tables.histogram, 9),
+            "histogram": _merged(c),
             "session": _rows(c, tables.session, *tables.session.c.keys()),
             "score": _rows(c, tables.score, "id", "turn_id", "flag", "number"),
             "loss": reasons(database),
@@ -41,6 +42,16 @@ def _summed(c: Any, table: Any, keys: int) -> dict[tuple[Any, ...], tuple[int, .
     found = c.execute(select(*grouped, *sums).group_by(*grouped)).all()
     rows = {tuple(row[: len(grouped)]): tuple(int(n) for n in row[len(grouped) :]) for row in found}
     return {key: row for key, row in rows.items() if any(row)}
+
+
+def _merged(c: Any) -> dict[tuple[Any, ...], dict[int, int]]:
+    """Histograms by all that tells them apart; their counts are packed texts, which no SQL can sum."""
+    unkeyed = {"counts", *_UNSUMMED}
+    names = [column.name for column in tables.histogram.c if column.name not in unkeyed]
+    found: dict[tuple[Any, ...], dict[int, int]] = {}
+    for *key, counts in c.execute(select(*(tables.histogram.c[name] for name in (*names, "counts")))):
+        add_packed(found.setdefault(tuple(key), {}), counts)
+    return found
 
 
 def reasons(database: Database) -> dict[str, int]:

@@ -32,7 +32,7 @@ class Instrumentor:
     def _check_dependency_conflicts(self) -> str | None:
         return self.conflict
 
-    def instrument(self, *, tracer_provider: Any) -> None:
+    def instrument(self, *, tracer_provider: Any, logger_provider: Any = None) -> None:
         if self.fails:
             raise RuntimeError("does not fit")
         self.provider, self.is_instrumented_by_opentelemetry = tracer_provider, True

@@ -110,3 +110,28 @@ def test_a_turn_says_how_much_is_kept_of_it() -> None:
     assert check_turn({"content": "metadata"}) == {"content": "metadata"}
     with pytest.raises(ValueError, match="metadata, redacted"):
         check_turn({"content": "full"})
+
+
+class Namer(Stars):
+    """Calls every step `someone`."""
+
+    def redact(self, traces: Any) -> list[Trace]:
+        from dataclasses import replace
+
+        return [
+            replace(trace, route="/x", observations=tuple(replace(step, name="someone") for step in trace.observations))
+            for trace in super().redact(traces)
+        ]
+
+
+@pytest.mark.parametrize("chosen", [{}, {"sample_rate": 0.0}, {"content_rules": ("feature:open=full",)}])
+def test_sums_name_steps_as_redaction_left_them_whatever_is_kept(chosen: dict[str, Any]) -> None:
+    settings = Settings(allow_unredacted=True, **chosen)
+    pipeline = Pipeline(settings, redactor=Namer(), modes=Modes(settings, lambda text: (text,)))
+    step = own(1, type="tool", input="a b c")
+    (found,) = pipeline.work([turn(step, input="a b c", feature="open")])
+    assert {fact.step for fact in found.facts} == {"", "tool:someone"}
+    assert {fact.route for fact in found.facts} == {"/x"}
+    if "content_rules" in chosen:
+        assert found.trace is not None
+        assert (found.trace.input, found.trace.observations[0].name) == ("a b c", "s1")

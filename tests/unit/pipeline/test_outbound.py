@@ -162,6 +162,47 @@ def test_names_are_those_of_the_conventions() -> None:
     assert all(span.parent_span_id == found[0].span_id for span in found[1:])
 
 
+def sent_attributes(own: dict[str, Any], **header: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Attributes of the turn's span and of its one step."""
+    at = {"started_at_us": 1_700_000_000_000_000, "duration_us": 1_000_000}
+    request = encode([turn([RawSpan(span_id="1" * 16, own=own, **at)], **header)], version="1", with_content=True)
+    found = ExportTraceServiceRequest.FromString(request).resource_spans[0].scope_spans[0].spans
+    top, step = ({pair.key: pair.value for pair in span.attributes} for span in found)
+    return top, step
+
+
+@pytest.mark.parametrize(
+    ("kind", "named"),
+    [
+        ("generation", "LLM"),
+        ("embedding", "EMBEDDING"),
+        ("retrieval", "RETRIEVER"),
+        ("reranker", "RERANKER"),
+        ("tool", "TOOL"),
+        ("agent", "AGENT"),
+        ("chain", "CHAIN"),
+        ("guardrail", "GUARDRAIL"),
+        ("evaluator", "EVALUATOR"),
+        ("span", None),
+        ("event", None),
+    ],
+)
+def test_every_type_has_the_kind_that_phoenix_and_langfuse_know(kind: str, named: str | None) -> None:
+    top, step = sent_attributes({"type": kind})
+    assert top["openinference.span.kind"].string_value == "CHAIN"
+    assert (step["openinference.span.kind"].string_value if named else step.get("openinference.span.kind")) == named
+
+
+def test_langfuse_finds_the_first_token_and_the_tags_and_both_values_or_none() -> None:
+    chat = {"type": "generation", "completion_started_us": 250_000, "input": [{"role": "user", "content": "hi"}]}
+    top, step = sent_attributes({**chat, "output": [{"role": "assistant", "content": "ho"}]}, tags=("plan:pro",))
+    assert step["langfuse.observation.completion_start_time"].string_value == "2023-11-14T22:13:20.250000Z"
+    assert [value.string_value for value in top["langfuse.trace.tags"].array_value.values] == ["plan:pro"]
+    assert not {"input.value", "output.value"} & step.keys()
+    _, odd = sent_attributes({**chat, "output": {"no": "message"}})
+    assert {"input.value", "output.value"} <= odd.keys()
+
+
 def test_without_content_no_word_of_a_user_goes() -> None:
     at = {"started_at_us": 1_700_000_000_000_000, "duration_us": 1}
     secret = "a very private sentence"

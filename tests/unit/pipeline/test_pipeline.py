@@ -19,9 +19,11 @@ class Blanker:
 
     def __init__(self) -> None:
         self.batches: list[int] = []
+        self.given: list[Trace] = []
 
     def redact(self, traces: Sequence[Trace]) -> list[Trace]:
         self.batches.append(len(traces))
+        self.given += traces
         return [
             replace(
                 trace,
@@ -58,11 +60,16 @@ def test_a_batch_is_redacted_at_once_and_previews_are_taken_afterwards() -> None
     assert [item.trace.id for item in found] == [fragment.turn.id for fragment in fragments]
 
 
-def test_a_turn_that_is_not_kept_is_not_redacted() -> None:
+def test_of_a_turn_that_is_not_kept_only_what_sums_are_kept_by_is_redacted() -> None:
     redactor = Blanker()
-    found = Pipeline(Settings(sample_rate=0, sample_hold_hours=0), redactor=redactor).work([turn(own(1, input=SECRET))])
-    assert redactor.batches == []
+    pipeline = Pipeline(Settings(sample_rate=0, sample_hold_hours=0), redactor=redactor)
+    found = pipeline.work([turn(own(1, input=SECRET), metadata={"m": SECRET}), turn()])
     assert SECRET not in repr(found)
+    (given,) = redactor.given
+    assert [f"{step.type}:{step.name}" for step in given.observations] == [
+        fact.step for fact in found[0].facts if fact.step
+    ]
+    assert SECRET not in repr(given)
 
 
 @pytest.mark.parametrize("redactor", [Broken(), Shuffling()])

@@ -140,8 +140,8 @@ def facts(*spans: Any, kind: FrameKind = FrameKind.END, settings: Any = None, **
     return list(worked(turn(*spans, kind=kind, **header), **(settings or {})).facts)
 
 
-def test_a_turn_gives_one_fact_and_each_call_another() -> None:
-    whole, call = facts(
+def test_a_turn_gives_one_fact_and_each_step_another() -> None:
+    whole, call, tool = facts(
         own(1, "generation", prompt={"name": "support", "version": 3}, **CALL),
         own(2, "tool"),
         route="/chat",
@@ -177,8 +177,11 @@ def test_a_turn_gives_one_fact_and_each_call_another() -> None:
         cost_output_nano=60_000,
         cost_total_nano=210_000,
         duration_us=1000,
+        step="generation:s1",
+        own_us=1000,
         **shared,
     )
+    assert (tool.step, tool.calls, tool.turns, tool.duration_us, tool.route) == ("tool:s2", 0, 0, 1000, "/chat")
     assert call.price_version.startswith("genai-prices")
 
 

@@ -15,6 +15,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 from turntrace.tracing.observation import observation
 from turntrace.tracing.observation import turn as explicit_turn
 from turntrace.tracing.provider import TurnSpanProcessor, TurntraceTracerProvider
+from turntrace.tracing.silent import SILENT
 from turntrace.tracing.turn import Turn, suspended
 
 from .conftest import ListRecorder
@@ -119,6 +120,25 @@ def test_stated_times_are_kept(recorder: ListRecorder, turn: Turn, tracer: trace
     assert (span["started_at_us"], span["duration_us"]) == (1_000, 2_000)
 
 
+def test_a_span_over_the_limit_stands_for_the_one_around_it() -> None:
+    """An instrumentation makes it the current one, and a propagator asks what is current."""
+    recorder = ListRecorder(max_spans=1)
+    tracer = TurntraceTracerProvider(recorder).get_tracer("opentelemetry.instrumentation.llm")
+    with (
+        explicit_turn(recorder, name="ask"),
+        tracer.start_as_current_span("chat a") as kept,
+        tracer.start_as_current_span("chat b") as left_out,
+    ):
+        assert not left_out.is_recording()
+        assert trace.get_current_span().get_span_context() == kept.get_span_context()
+    assert "chat b" not in recorder.spans()
+
+
+def test_a_silent_step_that_somebody_makes_current_has_no_context() -> None:
+    with trace.use_span(SILENT):
+        assert not trace.get_current_span().get_span_context().is_valid
+
+
 def test_nothing_of_an_instrumentation_is_recorded_while_suspended(
     recorder: ListRecorder, tracer: trace.Tracer, host: trace.Tracer
 ) -> None:
@@ -196,6 +216,37 @@ def test_the_processor_holds_no_span_and_is_bounded(recorder: ListRecorder, turn
     assert len(processor._open) == recorder.settings.max_spans
     turn.finish()
     provider.shutdown()
+
+
+def test_a_model_call_of_the_host_that_outlives_its_turn_is_in_it_and_ended_later(
+    recorder: ListRecorder, turn: Turn, host: trace.Tracer
+) -> None:
+    with observation(recorder, "step"):
+        call = host.start_span("chat m", attributes={"gen_ai.request.model": "m"})
+        other = host.start_span("SELECT")
+    call.set_attribute("gen_ai.usage.input_tokens", 7)
+    turn.finish()
+    left = recorder.spans()["chat m"]
+    assert left["attributes"] == {"gen_ai.request.model": "m", "gen_ai.usage.input_tokens": 7}
+    assert left["parent_span_id"] == recorder.spans()["step"]["span_id"]
+    assert ("duration_us" in left, left["seen_us"] > 0) == (False, True)
+    assert "SELECT" not in recorder.spans()
+    assert turn._joined is None
+    call.end()
+    other.end()
+    ended = next(span for span in recorder.frames[1][2]["spans"] if span["name"] == "chat m")
+    assert ended["span_id"] == left["span_id"]
+    assert ("seen_us" in ended, ended["duration_us"] >= left["seen_us"]) == (False, True)
+
+
+def test_a_model_call_that_is_known_as_one_only_while_it_runs_makes_its_turn_recorded(
+    recorder: ListRecorder, turn: Turn, host: trace.Tracer
+) -> None:
+    call = host.start_span("chat m")
+    call.set_attribute("gen_ai.request.model", "m")
+    turn.finish()
+    assert [span["name"] for span in recorder.last("END")["spans"]] == ["chat m"]
+    call.end()
 
 
 async def test_no_context_is_lost_in_tasks(

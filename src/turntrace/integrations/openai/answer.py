@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from turntrace.integrations.openai.media import MEDIA, media_fields
 from turntrace.integrations.openai.question import Kind
 from turntrace.integrations.openai.reading import get, listed, plain, text
 from turntrace.integrations.openai.usage import usage_of
@@ -24,6 +25,8 @@ def answer_fields(kind: Kind, answer: Any) -> Fields:
         fields |= _completion(answer)
     elif kind == "response":
         fields |= _response(answer)
+    elif kind in MEDIA:
+        fields |= media_fields(kind, answer)
     return {name: value for name, value in fields.items() if value is not None}
 
 

@@ -14,6 +14,7 @@ import orjson
 
 from turntrace.integrations.openai.answer import answer_fields
 from turntrace.integrations.openai.growth import growth_of
+from turntrace.integrations.openai.media import spoken_characters
 from turntrace.integrations.openai.others import is_described
 from turntrace.integrations.openai.provider import provider_of, states_usage_of_streams
 from turntrace.integrations.openai.question import Question, question_of
@@ -104,7 +105,11 @@ class Call:
 
     def take(self, answer: Any) -> None:
         """Fill the observation from a whole answer."""
-        self.span.update(**answer_fields(self.question.kind, answer))
+        question = self.question
+        self.span.update(**answer_fields(question.kind, answer))
+        characters = spoken_characters(question) if question.kind == "speech" else None
+        if characters is not None:
+            self.span.update(usage={"input_characters": characters})
         self._note({})
 
     def observe(self, stream: Any) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
 from turntrace.integrations.openai.answer import Fields, answer_fields, said
+from turntrace.integrations.openai.media import MEDIA, MediaGrowth
 from turntrace.integrations.openai.question import Kind
 from turntrace.integrations.openai.reading import extra, get, listed, text
 from turntrace.integrations.openai.usage import usage_of
@@ -234,6 +235,8 @@ class ResponseGrowth:
 
 def growth_of(kind: Kind, room: int) -> Growth:
     """What collects a streamed answer of this kind."""
+    if kind in MEDIA:
+        return MediaGrowth(room)
     return ResponseGrowth(room) if kind == "response" else ChatGrowth(kind, room)
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 from turntrace.integrations.openai.reading import listed, text
 
-Kind = Literal["chat", "completion", "response", "embedding"]
+Kind = Literal["chat", "completion", "response", "embedding", "image", "transcription", "speech"]
 # Paths of the API's endpoints that are model calls; everything else the client sends is none of ours.
 _KINDS: Final[Mapping[str, Kind]] = {
     "/chat/completions": "chat",
@@ -18,18 +18,28 @@ _KINDS: Final[Mapping[str, Kind]] = {
     "/responses": "response",
     "/responses/compact": "response",
     "/embeddings": "embedding",
+    "/images/generations": "image",
+    "/images/edits": "image",
+    "/images/variations": "image",
+    "/audio/transcriptions": "transcription",
+    "/audio/translations": "transcription",
+    "/audio/speech": "speech",
 }
 _NAMES: Final[Mapping[Kind, str]] = {
     "chat": "chat",
     "completion": "text_completion",
     "response": "responses",
     "embedding": "embeddings",
+    "image": "image",
+    "transcription": "transcription",
+    "speech": "speech",
 }
 # Content, and what names a person: the rest of a body are parameters.
 _NO_PARAMETERS: Final = frozenset(
     {
         *("model", "messages", "input", "instructions", "prompt", "tools", "functions", "metadata"),
         *("user", "safety_identifier", "prompt_cache_key", "stream_options"),
+        *("known_speaker_names", "known_speaker_references", "keywords", "svg"),
     }
 )
 
@@ -82,7 +92,7 @@ def question_of(method: Any, path: Any, body: Any) -> Question | None:
 def _input(kind: Kind, body: Mapping[str, Any]) -> Any:
     if kind == "chat":
         return body.get("messages")
-    if kind == "completion":
+    if kind in ("completion", "image", "transcription"):  # files are no part of a body, and not recorded
         return body.get("prompt")
     given = body.get("input")
     instructions = text(body.get("instructions"))

@@ -7,14 +7,18 @@ often it is retried; Azure's clients inherit it. Instances, classes and return t
 import importlib
 import threading
 from collections.abc import Callable
-from functools import wraps
+from functools import cached_property, wraps
 from typing import Any, Final
 
 from turntrace.integrations.openai.call import begin, running
+from turntrace.integrations.openai.realtime import closing, watched
+from turntrace.tracing.recorder import fault
 
 _CLIENTS: Final = ("OpenAI", "AsyncOpenAI")
 _RETRY: Final = "_sleep_for_retry"  # of all versions so far; without it retries are not counted
-_lock: Final = threading.Lock()
+_REALTIME: Final = "realtime"
+_CONNECTIONS: Final = ("RealtimeConnection", "AsyncRealtimeConnection")
+_lock: Final = threading.RLock()
 _installed: dict[tuple[str, str], Any] = {}
 
 
@@ -34,6 +38,8 @@ def switch_on() -> bool:
             _replace(owner, "request", _asked_later if is_async else _asked)
             if callable(getattr(owner, _RETRY, None)):
                 _replace(owner, _RETRY, _counted)
+            if isinstance(vars(owner).get(_REALTIME), cached_property):
+                _replace(owner, _REALTIME, _watched_from_use_on)
         return True
 
 
@@ -58,9 +64,37 @@ def is_on() -> bool:
 
 def _replace(owner: Any, name: str, make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
     had_own = name in vars(owner)
-    wrapper = make(getattr(owner, name))
+    wrapper = make(vars(owner)[name] if had_own else getattr(owner, name))
     setattr(owner, name, wrapper)
     _installed[owner.__name__, name] = owner, wrapper, had_own
+
+
+def _watched_from_use_on(original: Any) -> Any:
+    """The `realtime` of a client: its module takes long to import, so connections are watched from the first use on."""
+
+    def realtime(client: Any) -> Any:
+        found = original.func(client)
+        try:
+            _watch_connections()
+        except Exception as exc:
+            fault(None, "openai.realtime", exc)
+        return found
+
+    wrapper: Any = cached_property(realtime)
+    wrapper.__set_name__(None, _REALTIME)
+    wrapper.__wrapped__ = original
+    return wrapper
+
+
+def _watch_connections() -> None:
+    module = importlib.import_module("openai.resources.realtime.realtime")
+    with _lock:
+        for name in _CONNECTIONS:
+            owner = getattr(module, name, None)
+            if owner is None or not _installed or (name, "parse_event") in _installed:
+                continue
+            _replace(owner, "parse_event", watched)
+            _replace(owner, "close", closing)
 
 
 def _asked(original: Callable[..., Any]) -> Callable[..., Any]:

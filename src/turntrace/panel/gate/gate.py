@@ -30,6 +30,8 @@ _UNREADY: Final = (DatabaseUnavailable, SchemaOutOfDate, SchemaTooNew)
 _OF_EVERYBODY: Final = frozenset({"admin", "system", "audit", "privacy", "erasures", "subjects"})
 # What people with a scope may change: remarks on turns they see, and their own session.
 _OF_A_TURN: Final = frozenset({"scores", "comments", "theme", "logout"})
+# All there is for people who only review.
+_OF_REVIEWERS: Final = frozenset({"queues", "theme", "logout"})
 FORM_STATE: Final = "turntrace.form"
 ADMIN_PATH: Final = "/admin"
 
@@ -99,6 +101,10 @@ class Gate:
         path = below(scope)
         if (path == ADMIN_PATH or path.startswith(f"{ADMIN_PATH}/")) and not viewer.may(Role.ADMIN):
             return _refused(HTTPStatus.FORBIDDEN, "This needs the role admin.")
+        if viewer.is_reviewer and _page_of(path) not in _OF_REVIEWERS:
+            if path == "/" and request.method != "POST":
+                return RedirectResponse(Address(request.scope.get("root_path", "")).to("queues"), HTTPStatus.SEE_OTHER)
+            return _refused(HTTPStatus.FORBIDDEN, "You see the queues that you review, and nothing else.")
         if viewer.scope is not None and _is_of_everybody(request.method, _page_of(path)):
             return _refused(HTTPStatus.FORBIDDEN, "This is about everybody's turns; you see a part of them.")
         scope[STATE] = self._visit(request, viewer, form)

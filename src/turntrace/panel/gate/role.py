@@ -7,8 +7,12 @@ from turntrace.storage.sight import Scope, Sight
 
 
 class Role(IntEnum):
-    """Roles, each including those before it: numbers, content, scores, exports and keys of others, everything."""
+    """Roles, each including those before it: numbers, content, scores, exports and keys of others, everything.
 
+    A reviewer is before them all: the turns of their queues with their texts, and nothing else.
+    """
+
+    REVIEWER = 0
     VIEWER = 1
     READER = 2
     ANNOTATOR = 3
@@ -45,7 +49,17 @@ class Viewer:
     @property
     def sight(self) -> Sight:
         """What every statement of this person is narrowed to."""
-        return Sight(with_content=self.may(Role.READER), scope=self.scope)
+        return Sight(with_content=self.reads, scope=self.scope)
+
+    @property
+    def is_reviewer(self) -> bool:
+        """Whether the person sees their queues only; the gate lets them nowhere else."""
+        return self.role is Role.REVIEWER
+
+    @property
+    def reads(self) -> bool:
+        """Whether the person sees texts where they get to."""
+        return self.is_reviewer or self.may(Role.READER)
 
     def may(self, role: Role) -> bool:
         """Whether the person's role includes `role`."""

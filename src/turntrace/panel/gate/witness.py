@@ -16,7 +16,7 @@ from starlette.requests import Request
 from turntrace.keyring import subject_names
 from turntrace.panel.address import below
 from turntrace.panel.context import PanelContext
-from turntrace.panel.gate.role import Role, Viewer
+from turntrace.panel.gate.role import Viewer
 from turntrace.storage import audit
 
 # The same look again within a minute (a page that refreshes itself) is one row.
@@ -90,7 +90,7 @@ class Witness:
     def _looks(self, request: Request, viewer: Viewer) -> Iterable[tuple[Look, float]]:
         if viewer.token_hash is None:
             yield ("login", None, {"by": "host"}), LOGIN_SECONDS
-        if request.method in ("GET", "HEAD") and viewer.may(Role.READER):
+        if request.method in ("GET", "HEAD") and viewer.reads:
             look = self._look(request)
             if look is not None:
                 yield look, SAME_SECONDS

@@ -14,7 +14,7 @@ _TURN_ID = 32
 
 
 def add(request: Request) -> Response:
-    """`POST /comments`: fields `target` (turn or observation id), `text`, `next`."""
+    """`POST /comments`: fields `target` (turn or observation id), `text`, `quote` (the passage meant), `next`."""
     visit = _annotator(request)
     visit.context.database.transact(_add, visit)
     return visit.back("traces")
@@ -22,12 +22,14 @@ def add(request: Request) -> Response:
 
 def _add(connection: Connection, visit: Visit) -> None:
     target, text = visit.form.get("target", ""), visit.form.get("text", "").strip()
+    quote = " ".join(visit.form.get("quote", "").split())[: comments.MOST_QUOTE]
     redact = visit.context.redact_text
     made = comments.add(
         connection,
         target[:_TURN_ID],
         target[_TURN_ID:] or None,
         redact(text) if redact is not None and text else text,
+        quote=(redact(quote) if redact is not None and quote else quote) or None,
         author=visit.viewer.name,
         now_us=visit.now_us,
     )

@@ -1,9 +1,11 @@
 """Cost: what was spent, on what, over time. Every number leads to the turns behind it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Final
 
+from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -16,7 +18,10 @@ from turntrace.panel.pages.traces import Option, range_options
 from turntrace.panel.visit import Visit, visit_of
 from turntrace.records.dimension import Dimension, parse
 from turntrace.records.filter import Except, TraceFilter
+from turntrace.storage.cardinality import OTHER
 from turntrace.storage.queries.costs import CostRow, costs
+from turntrace.storage.queries.leading import PEOPLE
+from turntrace.storage.queries.rollups import DAY_US, HOUR_US
 
 DEFAULT_RANGE: Final = "7d"
 GROUPS: Final = {
@@ -29,10 +34,14 @@ GROUPS: Final = {
     "release": "Release",
     "experiment": "Experiment",
     "prompt": "Prompt",
+    "input_length": "Input length",
+    "step": "Step",
     "environment": "Environment",
 }
 # The filter of the trace list that a group's value goes into.
 _FILTERS: Final = {"user": "user_id", "session": "session_id"}
+_UNITS: Final = {"model": "calls", "provider": "calls", "prompt": "calls", "input_length": "calls", "step": "steps"}
+_WITHOUT_FILTER: Final = ("input_length",)  # groups that no list can be narrowed by
 _PERIOD: Final = ("range", "from", "to")
 CHART_LINES: Final = 5
 SHOWN_ROWS: Final = 100
@@ -87,13 +96,20 @@ def cost(request: Request) -> Response:
     asked = _asked(request)
     visit, narrowed, group = asked.visit, asked.narrowed, asked.group
     interval = _interval(narrowed, group)
+    success = visit.context.settings.success_score
     with visit.context.database.read() as connection:
         pricer = visit.context.pricer(connection)
-        found = summarise(connection, pricer, asked.filter, group=group, now_us=visit.now_us, dimension=asked.dimension)
-        # What the host's tables say is not kept over time: one line for all of it.
-        shown = () if asked.dimension else (group,)
-        series = costs(connection, group_by=shown, interval=interval, filter=asked.filter)
-    leaders = [row.keys.get(group, "") for row in found.rows[:CHART_LINES]]
+        found = summarise(
+            connection,
+            pricer,
+            asked.filter,
+            group=group,
+            now_us=visit.now_us,
+            dimension=asked.dimension,
+            success=success,
+        )
+        leaders = [row.keys.get(group, "") for row in found.rows[:CHART_LINES]]
+        series = _series(connection, asked, interval, leaders)
     return visit.render(
         "cost.html",
         section="cost",
@@ -110,12 +126,15 @@ def cost(request: Request) -> Response:
         each_now=_each(found.total),
         each_before=_each(found.previous),
         period=_period(narrowed),
+        month=_month(narrowed, visit.now_us),
         rows=[_group(visit, narrowed, group, row) for row in found.rows[:SHOWN_ROWS]],
-        rest=max(0, len(found.rows) - SHOWN_ROWS),
+        rest=max(0, found.count - SHOWN_ROWS),
         movers=[(each, _href(visit, narrowed, group, each.value)) for each in found.movers],
         csv=visit.address.with_query("cost.csv", asked.params),
         chart=spending(series, group, [] if asked.dimension else leaders, interval, narrowed.filter.from_us),
-        unit="calls" if group in ("model", "provider") else "requests",
+        unit=_UNITS.get(group, "requests"),
+        success=success,
+        steps=[_group(visit, narrowed, "step", row) for row in found.steps],
         is_hosted=asked.dimension is not None,
         may_price=visit.viewer.may(Role.ADMIN),
     )
@@ -129,6 +148,27 @@ def as_csv(request: Request) -> Response:
     text = as_table(asked.group, rows)
     headers = {"content-disposition": 'attachment; filename="cost.csv"'}
     return Response(text, media_type="text/csv; charset=utf-8", headers=headers)
+
+
+def _series(c: Connection, asked: Asked, interval: str, leaders: Sequence[str]) -> list[CostRow]:
+    """Spending over time, of each value that the chart names at least."""
+    if asked.dimension is not None:  # what the host's tables say is not kept over time: one line for all of it
+        return costs(c, interval=interval, filter=asked.filter)
+    if asked.group not in PEOPLE:
+        return costs(c, group_by=(asked.group,), interval=interval, filter=asked.filter)
+    named = costs(c, group_by=(asked.group,), interval="day", filter=asked.filter, values=leaders) if leaders else []
+    return [*named, *_others(c, asked, named)]
+
+
+def _others(c: Connection, asked: Asked, named: Sequence[CostRow]) -> Iterator[CostRow]:
+    """What others spent, by day: there are too many people to read each of them for it."""
+    known: dict[int | None, int] = {}
+    for row in named:
+        known[row.start_at_us] = known.get(row.start_at_us, 0) + (row.cost_total_nano or 0)
+    for row in costs(c, interval="day", filter=asked.filter, dimension=asked.group):
+        rest = (row.cost_total_nano or 0) - known.get(row.start_at_us, 0)
+        if rest > 0:
+            yield replace(row, keys={asked.group: OTHER}, cost_total_nano=rest)
 
 
 def _groups(asked: Asked) -> list[Option]:
@@ -160,18 +200,39 @@ def _interval(narrowed: Narrowing, group: str) -> str:
     return "hour" if start and end and end - start <= 2 * 86_400_000_000 else "day"
 
 
-def _period(narrowed: Narrowing) -> Params:
-    """What other pages are to be narrowed to."""
-    kept = tuple(pair for pair in narrowed.params if pair[0] in (*_PERIOD, "environment"))
-    return kept if any(name in _PERIOD for name, _ in kept) else (*kept, ("range", narrowed.range))
+def _period(narrowed: Narrowing, width_us: int = HOUR_US) -> Params:
+    """What other pages are to be narrowed to: the period as sums are kept, whole hours or days."""
+    kept = tuple(pair for pair in narrowed.params if pair[0] == "environment")
+    start, end = narrowed.filter.from_us, narrowed.filter.to_us
+    if start is None and end is None:
+        return (*kept, ("range", "all"))
+    first = () if start is None else (("from", _instant(start - start % width_us)),)
+    return (*kept, *first, *(() if end is None else (("to", _instant(end + -end % width_us)),)))
+
+
+def _month(narrowed: Narrowing, now_us: int) -> Params:
+    """The calendar month so far, which the forecast is made from, whatever the page's period is."""
+    first = datetime.fromtimestamp(now_us // 1_000_000, tz=UTC).replace(day=1, hour=0, minute=0, second=0)
+    kept = tuple(pair for pair in narrowed.params if pair[0] == "environment")
+    return (*kept, ("from", f"{first:%Y-%m-%dT%H:%M}"))
+
+
+def _instant(at_us: int) -> str:
+    return f"{datetime.fromtimestamp(at_us // 1_000_000, tz=UTC):%Y-%m-%dT%H:%M}"
 
 
 def _href(visit: Visit, narrowed: Narrowing, group: str, value: str) -> str | None:
     """Where the turns of one value are; None for those without one."""
-    if not value or (group not in (*GROUPS, *_FILTERS) and not group.startswith("tag:")):
+    if (
+        not value
+        or value == OTHER
+        or group in _WITHOUT_FILTER
+        or (group not in (*GROUPS, *_FILTERS) and not group.startswith("tag:"))
+    ):
         return None
     change = {"tag": f"{group[4:]}:{value}"} if group.startswith("tag:") else {_FILTERS.get(group, group): value}
-    return visit.address.with_query("traces", _period(narrowed), **change)
+    period = _period(narrowed, DAY_US if group in _FILTERS else HOUR_US)  # people are kept by the day
+    return visit.address.with_query("traces", period, **change)
 
 
 def _group(visit: Visit, narrowed: Narrowing, group: str, row: CostRow) -> Group:

@@ -22,7 +22,7 @@ from turntrace.panel.trail import noted
 from turntrace.panel.visit import Visit, visit_of
 from turntrace.records.evaluator import TARGETS, Evaluator
 from turntrace.records.observation import OBSERVATION_TYPES
-from turntrace.storage import evaluations, evaluators
+from turntrace.storage import evaluations, evaluators, repeats
 from turntrace.storage.queries import evaluators as queries
 from turntrace.storage.sealing import seal
 
@@ -37,6 +37,7 @@ DONE: Final = {
     "off": "The evaluator is off.",
     "backfill": "The past turns are being judged, the newest first.",
     "retried": "What had failed is tried again.",
+    "again": "It is asked again about what it judged last; Quality says how far it agrees with itself.",
 }
 # Short words of errors, as a person reads them; any other one is shown as it is.
 REASONS: Final = {
@@ -260,6 +261,26 @@ def retry(request: Request) -> Response:
 
     visit.context.database.transact(work)
     return visit.back_to(f"evaluators/{evaluator_id}", done="retried")
+
+
+def again(request: Request) -> Response:
+    """`POST /evaluators/{evaluator_id}/again`: fields `targets` and `times`: judge once more what was judged last."""
+    visit, evaluator_id = _operator(request), request.path_params["evaluator_id"]
+    targets, times = _number(visit, "targets", repeats.MOST_TARGETS), _number(visit, "times", repeats.MOST_TIMES)
+
+    def work(c: Connection) -> None:
+        asked = repeats.ask(c, queries.get(c, evaluator_id), targets=targets, times=times, now_us=visit.now_us)
+        noted(c, visit, "evaluator.again", evaluator_id, asked=asked)
+
+    visit.context.database.transact(work)
+    return visit.back_to(f"evaluators/{evaluator_id}", done="again")
+
+
+def _number(visit: Visit, name: str, most: int) -> int:
+    text = visit.form.get(name, "")
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= most:
+        raise InvalidInput(f"{name}: 1 to {most}", field=name)
+    return int(text)
 
 
 def backfill(request: Request) -> Response:

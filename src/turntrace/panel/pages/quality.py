@@ -11,18 +11,20 @@ from turntrace.evaluation.agreement import differs
 from turntrace.evaluation.trend import Cell, Step, change_point, steps
 from turntrace.panel.address import Params
 from turntrace.panel.chart import Chart, Line
+from turntrace.panel.headline import DEFAULT_RANGE, KEPT, headline, period_before
 from turntrace.panel.narrowing import Narrowing, narrowing
 from turntrace.panel.pages.traces import Option, range_options
-from turntrace.panel.standing import Giver, Standing, grouped, series, shapes_of, standings
+from turntrace.panel.standing import DAYS, Giver, Standing, grouped, series, shapes_of, standings
+from turntrace.panel.trust import gather, trust_of
 from turntrace.panel.visit import Visit, visit_of
 from turntrace.panel.wording import moment
-from turntrace.records.filter import TraceFilter
+from turntrace.records.dimension import Dimension, parse
+from turntrace.records.evaluator import Evaluator
 from turntrace.records.trace import Trace
 from turntrace.storage.queries import evaluators as evaluators_queries
 from turntrace.storage.queries import quality as queries
 from turntrace.storage.queries.traces import by_headers
 
-DEFAULT_RANGE: Final = "7d"
 GROUPS: Final = {
     "version": "Evaluator version",
     "release": "Release",
@@ -31,13 +33,13 @@ GROUPS: Final = {
     "feature": "Feature",
     "environment": "Environment",
     "experiment": "Experiment",
+    "data_source": "Data source",
 }
+LISTED: Final = frozenset(GROUPS) - {"data_source"}  # what the trace list can be narrowed by
 SHOWN_ROWS: Final = 50
 SHOWN_WORST: Final = 10
-_KEPT: Final = ("range", "from", "to", "environment", "feature", "release")
 _HOUR_US: Final = 3_600_000_000
 _DAY_US: Final = 86_400_000_000
-_PAIRS_DAYS: Final = 90
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,13 +68,13 @@ class Bad:
 def show(request: Request) -> Response:
     """`GET /quality`."""
     visit = visit_of(request)
-    query = {name: value for name, value in request.query_params.items() if name in _KEPT}
+    query = {name: value for name, value in request.query_params.items() if name in KEPT}
     narrowed = narrowing(query, now_us=visit.now_us, default_range=DEFAULT_RANGE)
     wanted = narrowed.filter
     with visit.context.database.read() as c:
         now = queries.masses(c, wanted)
-        before = queries.masses(c, _period_before(wanted, visit.now_us))
-        since_us = visit.now_us - _PAIRS_DAYS * _DAY_US
+        before = queries.masses(c, period_before(wanted, visit.now_us))
+        since_us = visit.now_us - DAYS * _DAY_US
         pairs = [*queries.with_people(c, from_us=since_us), *queries.among_people(c, from_us=since_us)]
         evaluators = evaluators_queries.list_evaluators(c)
     found = standings(now, before, pairs, shapes_of(evaluators))
@@ -90,19 +92,14 @@ def show(request: Request) -> Response:
             for option in range_options(visit, "quality", replace(narrowed, params=kept), has_all=False)
             if option.label != "15m"
         ],
+        sentence=headline(visit.address, narrowed, chosen, visit.now_us) if chosen is not None else None,
         rows=[
             (item, visit.address.with_query("quality", narrowed.params, **dict(_naming(item.giver)))) for item in found
         ],
         chosen=chosen,
         has_evaluators=bool(evaluators),
-        **(_details(visit, narrowed, kept, chosen) if chosen is not None else {}),
+        **(_details(visit, narrowed, kept, chosen, pairs, evaluators) if chosen is not None else {}),
     )
-
-
-def _period_before(wanted: TraceFilter, now_us: int) -> TraceFilter:
-    end = wanted.to_us or now_us
-    start = wanted.from_us if wanted.from_us is not None else end
-    return replace(wanted, from_us=start - (end - start), to_us=start)
 
 
 def _naming(giver: Giver) -> Params:
@@ -119,15 +116,31 @@ def _chosen(visit: Visit, found: Sequence[Standing]) -> Standing | None:
     return next(iter([*judged, *found]), None)
 
 
-def _details(visit: Visit, narrowed: Narrowing, kept: Params, chosen: Standing) -> dict[str, Any]:
+def _hosted(visit: Visit) -> dict[str, Dimension]:
+    """Columns of the host's own that turns can be told apart by."""
+    return {found.name: found for found in map(parse, visit.context.settings.dimensions) if found.name not in GROUPS}
+
+
+def _details(
+    visit: Visit,
+    narrowed: Narrowing,
+    kept: Params,
+    chosen: Standing,
+    pairs: Sequence[queries.Pair],
+    evaluators: Sequence[Evaluator],
+) -> dict[str, Any]:
+    hosted = _hosted(visit)
+    labels = {**GROUPS, **{name: name.capitalize() for name in hosted}}
     group = visit.request.query_params.get("group_by", "version")
-    group = group if group in GROUPS else "version"
+    group = group if group in labels else "version"
+    evaluator = next((item for item in evaluators if item.name == chosen.giver.evaluator), None)
     wanted, name = narrowed.filter, chosen.giver.name
     step_us = _step_us(visit.now_us - chosen.first_at_us)
     reading = chosen.reading
     with visit.context.database.read() as c:
         over_time = queries.masses(c, wanted, name=name, step_us=step_us)
-        by_group = queries.masses(c, wanted, name=name, group=None if group == "version" else group)
+        column = group if group in GROUPS and group != "version" else None
+        by_group = queries.masses(c, wanted, name=name, group=column, dimension=hosted.get(group))
         by_release = queries.masses(c, wanted, name=name, group="release")
         is_low_bad = reading.is_low_bad
         bad = _bad_labels(by_group, chosen)
@@ -135,20 +148,24 @@ def _details(visit: Visit, narrowed: Narrowing, kept: Params, chosen: Standing) 
         worst = [score for score in worst if _is_of(score.source, score.evaluator, chosen.giver)]
         worst = [score for score in worst if _is_below_mean(score.value, chosen)][:SHOWN_WORST]
         traces = by_headers(c, [score.turn_id for score in worst if score.turn_id])
+        is_judged = chosen.giver.source == "evaluator"
+        material = gather(c, chosen, evaluator, wanted, pairs, visit.now_us) if is_judged else None
+    shape = shapes_of(evaluators).get(chosen.giver.evaluator or "")
     line = series(over_time, chosen.giver, reading)
     groups = grouped(by_group, chosen.giver, reading, by_version=group == "version")
     releases = [(key or "none", cell) for key, cell, _ in grouped(by_release, chosen.giver, reading, by_version=False)]
     days = [(moment(at).strftime("%d %b" if step_us == _DAY_US else "%d %b %H:%M"), cell) for at, cell in line]
     return {
         "group": group,
-        "group_label": GROUPS[group],
+        "group_label": labels[group],
+        "trust": trust_of(chosen, evaluator, shape, material) if material is not None else None,
         "groups": [
             Option(
                 label=label,
                 href=visit.address.with_query("quality", kept, group_by=key),
                 is_current=key == group,
             )
-            for key, label in GROUPS.items()
+            for key, label in labels.items()
         ],
         "chart": _chart(line, chosen),
         "group_rows": _rows(visit, narrowed, group, groups, chosen),
@@ -248,8 +265,8 @@ def _stands_out(row: Row, others: Sequence[Row]) -> bool:
 
 
 def _turns(visit: Visit, narrowed: Narrowing, group: str, key: str, chosen: Standing) -> str | None:
-    if group != "version" and not key:
+    if group not in LISTED or (group != "version" and not key):
         return None
-    period = tuple(pair for pair in narrowed.params if pair[0] in _KEPT) or (("range", DEFAULT_RANGE),)
+    period = tuple(pair for pair in narrowed.params if pair[0] in KEPT) or (("range", DEFAULT_RANGE),)
     change = {} if group == "version" else {group: key}
     return visit.address.with_query("traces", period, score=chosen.giver.name, **change)

@@ -143,8 +143,8 @@ def _queue(visit: Visit) -> Queue:
     given = visit.form
     return Queue(
         id=given.get("id", ""),
-        name=given.get("name", "").strip(),
-        instructions=given.get("instructions", "").strip(),
+        name=_redacted(visit, given.get("name", "").strip()),
+        instructions=_redacted(visit, given.get("instructions", "").strip()),
         questions=read_questions(given.get("questions", "").splitlines()),
         reviewers=_number(given, "reviewers"),
         assignees=tuple(name.strip() for name in given.get("assignees", "").split(",") if name.strip()),
@@ -152,6 +152,11 @@ def _queue(visit: Visit) -> Queue:
         filter=_filter(given.get("filter", ""), visit.now_us),
         is_archived=bool(given.get("is_archived")),
     )
+
+
+def _redacted(visit: Visit, text: str) -> str:
+    redact = visit.context.redact_text
+    return redact(text) if redact is not None and text else text
 
 
 def _number(given: Mapping[str, str], name: str) -> int:

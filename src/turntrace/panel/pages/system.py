@@ -13,6 +13,7 @@ from turntrace.panel.visit import visit_of
 from turntrace.records.loss import Loss
 from turntrace.settings import Settings
 from turntrace.storage import audit, meter
+from turntrace.storage.queries import evaluators
 from turntrace.storage.queries.outbound import destinations
 from turntrace.storage.queries.system import SystemFacts, system
 
@@ -34,6 +35,7 @@ def show(request: Request) -> Response:
         facts = system(connection)
         storage = meter.read(connection, limit_bytes=visit.context.settings.storage_max_bytes)
         sent_on = destinations(connection)
+        names = {item.id: item.name for item in evaluators.list_evaluators(connection)}
         entries = audit.list_entries(connection, limit=AUDIT_ROWS) if visit.viewer.may(Role.OPERATOR) else ()
     settings = visit.context.settings
     return visit.render(
@@ -45,6 +47,7 @@ def show(request: Request) -> Response:
             (_REASONS.get(name, name.replace("_", " ")), number) for name, number in loss.dropped.items() if number
         ],
         facts=facts,
+        jobs=[(_job_label(run.job, names), run) for run in facts.jobs],
         destinations=destination_rows(visit.context.settings, sent_on),
         status=status,
         spool=status.get("spool") or {},
@@ -61,6 +64,11 @@ def show(request: Request) -> Response:
         faults=_faults(facts),
         entries=entries,
     )
+
+
+def _job_label(job: str, evaluator_names: Mapping[str, str]) -> str:
+    kind, _, evaluator_id = job.partition(":")
+    return f"{kind}: {evaluator_names.get(evaluator_id, evaluator_id)}" if evaluator_id else job
 
 
 def overhead(facts: SystemFacts) -> Mapping[str, Any]:

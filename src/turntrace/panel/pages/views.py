@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from turntrace.errors import InvalidInput
 from turntrace.panel.gate.role import Role
 from turntrace.panel.narrowing import narrowing
 from turntrace.panel.trail import noted
@@ -19,6 +20,7 @@ from turntrace.storage.views import View
 PAGE: Final = "traces"
 # What people search for may be words that somebody said.
 _TELLING: Final = frozenset({"q", "user_id", "session_id", "name"})
+_TYPED: Final = ("q", "name", "step", "tag", "route")  # filters that take any text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +55,23 @@ def _may_remove(visit: Visit, view: View) -> bool:
 def save(request: Request) -> Response:
     """`POST /views`: fields `name`, `query` (of the trace list), `is_shared`."""
     visit = _unscoped(request)
+    given = dict(parse_qsl(visit.form.get("query", "")[: views.MOST_QUERY]))
+    typed = [given.get(name, "") for name in _TYPED]
+    for name, text in (("name", visit.form.get("name", "").strip()), *(("query", text) for text in typed)):
+        _refuse_personal(visit, name, text)
     visit.context.database.transact(_save, visit)
     return visit.back(PAGE)
+
+
+def _refuse_personal(visit: Visit, name: str, text: str) -> None:
+    """Ids of users and sessions are filters of their own, which an erasure finds; what is typed freely is not kept.
+
+    Raises:
+        InvalidInput: the text holds personal data, or nobody can tell.
+    """
+    redact = visit.context.redact_text
+    if redact is not None and text and redact(text) != text:
+        raise InvalidInput("Personal data is not kept in views: filter by user or session instead.", field=name)
 
 
 def _save(connection: Connection, visit: Visit) -> None:

@@ -33,6 +33,18 @@ function sheets() {
   });
 }
 
+// A passage that is marked on the page becomes what a comment is about.
+function quotes() {
+  document.addEventListener("selectionchange", () => {
+    const field = document.querySelector("[data-quote]");
+    if (!field) return;
+    const marked = document.getSelection();
+    const within = marked.anchorNode?.parentElement?.closest(".text, .bubble, .doc");
+    const said = within ? String(marked).trim().replace(/\s+/g, " ") : "";
+    if (said && said.length <= field.maxLength) field.value = said;
+  });
+}
+
 function enliven(root) {
   localTimes(root);
   copyButtons(root);
@@ -42,6 +54,7 @@ function enliven(root) {
 enliven(document);
 foldOnNarrowScreens(document);
 sheets();
+quotes();
 keyboard();
 document.body.addEventListener("htmx:load", (event) => {
   if (event.target !== document.body) enliven(event.target);

@@ -18,6 +18,7 @@ from turntrace.storage import people
 from turntrace.storage.tables.people import AccountRow
 
 ROLES = {
+    "reviewer": "reviewer: their review queues, nothing else",
     "viewer": "viewer: numbers, no texts",
     "reader": "reader: texts too",
     "annotator": "annotator: may add scores",

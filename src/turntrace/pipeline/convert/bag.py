@@ -11,11 +11,12 @@ Indexed = dict[int, dict[str, Any]]
 class Bag:
     """Attributes by name. Taking removes: every name a reader knows is gone afterwards, found first or not."""
 
-    __slots__ = ("decode", "rest")
+    __slots__ = ("_names", "decode", "rest")
 
     def __init__(self, attributes: dict[str, Any], *, decode: Callable[[Any], Any] | None = None) -> None:
         self.rest = dict(attributes)
         self.decode = decode
+        self._names: str | None = None  # all names there were, each after a line end: one search tells of a prefix
 
     def __contains__(self, name: str) -> bool:
         return name in self.rest
@@ -27,11 +28,12 @@ class Bag:
 
     def take(self, *names: str) -> Any:
         """The first value that is neither absent nor empty text; all of the names are removed."""
-        found = None
+        found, rest = None, self.rest
         for name in names:
-            value = self.rest.pop(name, None)
-            if found is None and value is not None and value != "":
-                found = value
+            if name in rest:
+                value = rest.pop(name)
+                if found is None and value is not None and value != "":
+                    found = value
         return found if self.decode is None or found is None else self.decode(found)
 
     def text(self, *names: str) -> str | None:
@@ -52,6 +54,10 @@ class Bag:
 
     def under(self, prefix: str) -> dict[str, Any]:
         """All values whose name starts with the prefix, by the rest of their name; they are removed."""
+        if self._names is None:
+            self._names = "\n" + "\n".join(self.rest)
+        if f"\n{prefix}" not in self._names:
+            return {}
         names = [name for name in self.rest if name.startswith(prefix)]
         found = {name[len(prefix) :]: self.rest.pop(name) for name in names}
         return found if self.decode is None else {name: self.decode(value) for name, value in found.items()}

@@ -3,6 +3,8 @@
 import ast
 from typing import Any, Final
 
+import orjson
+
 from turntrace.pipeline.convert import openllmetry
 from turntrace.pipeline.convert.bag import Bag
 from turntrace.pipeline.convert.message import tool_call
@@ -25,7 +27,7 @@ _MOST_PRINTED: Final = 8_000
 def read(bag: Bag, draft: Draft) -> None:
     """Fill the draft: first what is LiteLLM's alone, then the conventions it otherwise follows."""
     for name in [name for name, value in bag.rest.items() if value == "" and name.startswith("metadata.")]:
-        bag.take(name)
+        del bag.rest[name]
     operation = bag.text("gen_ai.operation.name", "llm.request.type") or ""
     counts = _counts(bag)
     calls = [_called(row) for row in bag.indexed("gen_ai.completion.")]
@@ -54,14 +56,25 @@ def _counts(bag: Bag) -> dict[str, Any]:
     printed = bag.text("metadata.usage_object")
     if printed is None or len(printed) > _MOST_PRINTED:
         return {}
-    try:
-        stated = ast.literal_eval(printed)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return {}
+    stated = _read_printed(printed)
     if not isinstance(stated, dict):
         return {}
     counts = {name: count for name, count in from_object(stated).items() if name.endswith("_tokens")}
     return {name: count for name, count in counts.items() if name.partition("_")[0] in _KEPT}
+
+
+def _read_printed(printed: str) -> Any:
+    """A dictionary as Python prints it: mostly it is JSON in other letters, which is read ten times as fast."""
+    if '"' not in printed and "\\" not in printed:
+        text = printed.replace("'", '"').replace("None", "null").replace("True", "true").replace("False", "false")
+        try:
+            return orjson.loads(text)
+        except ValueError:
+            pass
+    try:
+        return ast.literal_eval(printed)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
 
 
 _KEPT: Final = frozenset({"input", "output", "cache", "reasoning"})

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from turntrace.pipeline.convert import response
+from turntrace.pipeline.convert import otelgenai, response
 from turntrace.pipeline.convert.bag import Bag, nested
 from turntrace.pipeline.convert.call import query_in
 from turntrace.pipeline.convert.document import complete_retrieval, document
@@ -53,6 +53,26 @@ def read(bag: Bag, draft: Draft) -> None:
     draft.ttft_us = draft.ttft_us or since_start(draft, _FIRST_CHUNK)
     if draft.is_model_call:
         response.fill(draft, answered, with_usage=False)
+    if any(name.startswith("gen_ai.") for name in bag.rest):
+        _conventions(bag, draft)
+
+
+def _conventions(bag: Bag, draft: Draft) -> None:
+    """What the GenAI conventions say on the same span fills gaps: applications add the kind to spans of others."""
+    other = Draft(span=draft.span, name=draft.name, started_at_us=draft.started_at_us, duration_us=draft.duration_us)
+    other.type = draft.type
+    otelgenai.read(bag, other)
+    for name in _FILLED:
+        if not getattr(draft, name):
+            setattr(draft, name, getattr(other, name))
+    draft.parameters = {**other.parameters, **draft.parameters}
+
+
+_FILLED: Final = (
+    *("model_requested", "model", "provider", "response_id", "service_tier", "finish_reasons", "usage", "cost"),
+    *("ttft_us", "input", "output", "tool_calls", "tool_definitions", "tool_name", "tool_call_id", "query"),
+    *("documents", "agent_name", "session_id", "user_id", "prompt", "tags"),
+)
 
 
 def _names(bag: Bag, draft: Draft, given: dict[str, Any]) -> None:
@@ -85,7 +105,7 @@ def _numbers(bag: Bag, draft: Draft) -> None:
     set_usage(draft, stated)
     cost = bag.under("llm.cost.")
     set_cost(draft, total=cost.get("total"), input=cost.get("prompt"), output=cost.get("completion"))
-    draft.finish_reasons = finish_reasons(texts(bag.take("llm.finish_reason")))
+    draft.finish_reasons = finish_reasons(texts(bag.take("llm.finish_reason", "llm.stop_reason")))
 
 
 def _content(bag: Bag, draft: Draft, given: Any, answered: Any) -> None:

@@ -33,6 +33,7 @@ USAGE: Final[dict[str, tuple[str, ...]]] = {
         "gen_ai.usage.cache_creation.input_tokens",
         "gen_ai.usage.details.cache_write_tokens",
         "gen_ai.usage.cache_creation_input_tokens",
+        "gen_ai.usage.cache_write_input_tokens",
     ),
     "reasoning_tokens": (
         "gen_ai.usage.reasoning.output_tokens",
@@ -52,6 +53,7 @@ USAGE: Final[dict[str, tuple[str, ...]]] = {
 _TOTAL: Final = ("gen_ai.usage.total_tokens", "llm.usage.total_tokens")
 _AGGREGATE: Final = "gen_ai.aggregated_usage."
 _REQUEST: Final = "gen_ai.request."
+_FUNCTION: Final = "code.function.return.type"
 _MODEL_NAMES: Final = ("gen_ai.request.model", "gen_ai.response.model")
 
 
@@ -155,10 +157,21 @@ def _tool(bag: Bag, draft: Draft) -> None:
     draft.tool_call_id = bag.text("gen_ai.tool.call.id") or draft.tool_call_id
     arguments = bag.structured("gen_ai.tool.call.arguments", "tool_arguments")
     result = bag.structured("gen_ai.tool.call.result", "tool_response")
+    if draft.type == "tool" and arguments is None and _FUNCTION in bag:
+        arguments, result = _called(bag)
     if arguments is not None and draft.input is None:
         draft.input = _unwrapped_arguments(arguments)
     if result is not None and draft.output is None:
         draft.output = _unwrapped_result(result)
+
+
+def _called(bag: Bag) -> tuple[Any, Any]:
+    """A function by its name, as the Google GenAI instrumentation describes the tools it calls."""
+    told = bag.under("code.function.")
+    bag.under("code.args.")
+    names = [name for name in told if name.startswith("parameters.") and name.endswith(".value")]
+    arguments = {name.removeprefix("parameters.").removesuffix(".value"): told[name] for name in names}
+    return arguments or None, told.get("return.value")
 
 
 def _unwrapped_arguments(arguments: Any) -> Any:

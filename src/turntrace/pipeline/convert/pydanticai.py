@@ -1,8 +1,7 @@
 """Pydantic AI and Logfire: the GenAI conventions, with a few names of their own."""
 
-from turntrace.pipeline.convert import otelgenai
+from turntrace.pipeline.convert import logfire, otelgenai
 from turntrace.pipeline.convert.bag import Bag
-from turntrace.pipeline.convert.message import plain_list
 from turntrace.pipeline.convert.value import structured
 from turntrace.pipeline.draft import Draft
 
@@ -14,12 +13,10 @@ def read(bag: Bag, draft: Draft) -> None:
         draft.name = message
     bag.take("logfire.json_schema")
     result = bag.take("final_result")
-    events = plain_list(bag.structured("events"))
     otelgenai.read(bag, draft)
     requested = bag.text("model_name")
     draft.model_requested = draft.model_requested or requested
     draft.model = draft.model or requested
     if result is not None and draft.output is None:
         draft.output = structured(result)
-    if events and draft.input is None:
-        draft.input = events
+    logfire.read(bag, draft)

@@ -17,6 +17,7 @@ from turntrace.records.usage import Cost, Usage
 _REPEATED: Final = (
     *(semconv.ERROR_TYPE, semconv.INPUT_MIME_TYPE, semconv.OUTPUT_MIME_TYPE, semconv.USAGE_COST),
     *(semconv.WORKFLOW_NAME, semconv.SESSION_ID, semconv.CONVERSATION_ID),
+    *(semconv.OPENINFERENCE_KIND, semconv.LANGFUSE_FIRST_AT, semconv.LANGFUSE_TAGS),
 )
 _FOUND: Final = ("returned", "score_min", "score_max")
 _MOST_NANO: Final = 1 << 62

@@ -25,9 +25,15 @@ _PROVIDERS: Final[Mapping[str, str]] = {
     "bedrock": "aws.bedrock",
     "aws": "aws.bedrock",
     "google": "gcp.gemini",
+    "gemini": "gcp.gemini",
+    "vertexai": "gcp.vertex_ai",
     "mistralai": "mistral_ai",
     "moonshot": "moonshot_ai",
 }
+
+# Frameworks name themselves where the conventions want the provider: then nobody knows whose model it was.
+_FRAMEWORKS: Final = frozenset({"strands-agents", "autogen", "langchain", "crewai", "smolagents", "agno", "haystack"})
+_ENUM: Final = "FinishReason."  # as Python prints a member
 
 _PARAMETERS: Final[Mapping[str, str]] = {
     "max_output_tokens": "max_tokens",
@@ -42,7 +48,8 @@ OPERATIONS: Final[Mapping[str, str]] = {
     name: kind
     for kind, names in {
         "generation": (
-            "chat text_completion generate_content completion generate responses fetch_response realtime_inference"
+            "chat text_completion generate_content completion generate responses fetch_response realtime_inference "
+            "image_generation transcription speech"
         ),
         "embedding": "embeddings",
         "retrieval": "retrieval search_memory",
@@ -79,7 +86,8 @@ def kind_of(value: Any, table: Mapping[str, str] = KINDS) -> str | None:
 
 def finish_reasons(values: Iterable[Any]) -> tuple[str, ...]:
     """Canonical reasons, in order; empty ones are left out."""
-    return tuple(_FINISH.get(value.lower(), value) for value in values if isinstance(value, str) and value)
+    found = (value.removeprefix(_ENUM) for value in values if isinstance(value, str) and value)
+    return tuple(_FINISH.get(value.lower(), value) for value in found if value)
 
 
 def provider(value: Any) -> str | None:
@@ -87,7 +95,7 @@ def provider(value: Any) -> str | None:
     if not isinstance(value, str) or not value.strip():
         return None
     name = value.strip().lower()
-    return _PROVIDERS.get(name, name)
+    return None if name in _FRAMEWORKS else _PROVIDERS.get(name, name)
 
 
 def parameter(name: str) -> str:

@@ -8,7 +8,7 @@ from turntrace import semconv
 from turntrace.pipeline.convert.message import calls_in, definitions
 from turntrace.pipeline.convert.value import structured
 from turntrace.pipeline.convert.vocabulary import parameter
-from turntrace.pipeline.outbound.text import answered, as_json, given, messages, plain
+from turntrace.pipeline.outbound.text import answered, as_json, given, instant, messages, plain
 from turntrace.pipeline.outbound.wire import Event, Span
 from turntrace.records.observation import ErrorInfo, Observation, PromptLink
 from turntrace.records.trace import Trace
@@ -24,6 +24,18 @@ _OPERATIONS: Final[Mapping[str, str]] = {
     "tool": "execute_tool",
     "agent": "invoke_agent",
     "chain": "invoke_workflow",
+}
+# The conventions have no operation for some types, and backends know these names for all.
+_KINDS: Final[Mapping[str, str]] = {
+    "generation": "LLM",
+    "embedding": "EMBEDDING",
+    "retrieval": "RETRIEVER",
+    "reranker": "RERANKER",
+    "tool": "TOOL",
+    "agent": "AGENT",
+    "chain": "CHAIN",
+    "guardrail": "GUARDRAIL",
+    "evaluator": "EVALUATOR",
 }
 # Those that call out of the process; everything else happens inside.
 _CLIENTS: Final = frozenset({"generation", "embedding", "reranker"})
@@ -82,6 +94,7 @@ def _identity(item: Observation, trace: Trace) -> Attributes:
     session_id, user_id = item.session_id or trace.session_id, item.user_id or trace.user_id
     return {
         semconv.OPERATION_NAME: _OPERATIONS.get(item.type),
+        semconv.OPENINFERENCE_KIND: _KINDS.get(item.type),
         semconv.CONVERSATION_ID: session_id,
         semconv.SESSION_ID: session_id,
         semconv.USER_ID: user_id,
@@ -110,6 +123,7 @@ def _call(item: Observation) -> Attributes:
         semconv.RESPONSE_TIER: item.service_tier,
         semconv.RESPONSE_FINISH_REASONS: list(item.finish_reasons) or None,
         semconv.TIME_TO_FIRST_CHUNK: None if ttft_us is None else ttft_us / 1_000_000,
+        semconv.LANGFUSE_FIRST_AT: None if ttft_us is None else instant(item.started_at_us + ttft_us),
         semconv.TOOL_DEFINITIONS: as_json(list(item.tool_definitions)) if item.tool_definitions else None,
         **_parameters(item),
         **_usage(item.usage, semconv.USAGE),
@@ -174,15 +188,14 @@ def _is_canonical(stated: tuple[str, Any]) -> bool:
 
 
 def _spoken(item: Observation) -> Attributes:
-    """Messages in and out; where they are no messages, or would not come back the same, as they are too."""
+    """Messages in and out; where one of them is none, or would not come back the same, both as they are, too.
+
+    Both, because backends that find one of the two values (Langfuse) look for no messages any more.
+    """
     asked, is_exact = messages(item.input, "user")
     said, is_said = messages(item.output, "assistant")
-    return {
-        semconv.INPUT_MESSAGES: asked,
-        semconv.OUTPUT_MESSAGES: said,
-        **({} if is_exact else given(item.input)),
-        **({} if is_said else answered(item.output)),
-    }
+    found = {semconv.INPUT_MESSAGES: asked, semconv.OUTPUT_MESSAGES: said}
+    return found if is_exact and is_said else {**found, **given(item.input), **answered(item.output)}
 
 
 def _called(item: Observation) -> Attributes:

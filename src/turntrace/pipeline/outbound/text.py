@@ -1,6 +1,7 @@
 """Values as attributes: texts as they are, anything richer as JSON text, as the conventions want it on spans."""
 
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
 
 import orjson
 
@@ -8,8 +9,14 @@ from turntrace import semconv
 from turntrace.pipeline.convert.message import from_parts
 from turntrace.pipeline.convert.value import structured
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 JSON = "application/json"
 TEXT = "text/plain"
+
+
+def instant(at_us: int) -> str:
+    """Microseconds since the Unix epoch as ISO 8601 in UTC."""
+    return (_EPOCH + timedelta(microseconds=at_us)).isoformat().replace("+00:00", "Z")
 
 
 def as_json(value: Any) -> str:

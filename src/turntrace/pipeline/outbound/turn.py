@@ -51,6 +51,8 @@ def _attributes(trace: Trace) -> dict[str, Any]:
         "feature_flags": as_json(dict(trace.feature_flags)) if trace.feature_flags else None,
     }
     return {
+        semconv.OPENINFERENCE_KIND: "CHAIN",
+        semconv.LANGFUSE_TAGS: list(trace.tags) or None,
         semconv.HTTP_METHOD: trace.method,
         semconv.HTTP_ROUTE: trace.route,
         semconv.HTTP_STATUS: trace.http_status,

@@ -123,6 +123,9 @@ def _observation_facts(filter: TraceFilter) -> list[Condition]:
         found.append(or_(o.model == filter.model, o.model_requested == filter.model))
     if filter.provider is not None:
         found.append(o.provider == filter.provider)
+    if filter.step is not None:
+        type, _, named = filter.step.partition(":")
+        found.append(and_(o.type == type, o.name == named))
     if filter.prompt is not None:
         name, _, version = filter.prompt.rpartition("@")
         found.append(and_(o.prompt_name == name, o.prompt_version == version) if name else o.prompt_name == version)
@@ -144,16 +147,25 @@ def _words(text: str, columns: Any, names: tuple[str, ...]) -> list[Condition]:
 
 def _score(text: str, *, of_observation: bool = False) -> Condition:
     s = tables.score.c
-    match = _SCORE.match(text.strip())
-    if match is None:
-        raise InvalidInput("score: expected name, name=value, name<0.5 or name>0.5", field="score")
     target = [s.turn_id == tables.trace.c.id]
     if of_observation:
         target.append(s.span_id == tables.observation.c.span_id)
-    parts = [*target, s.name == match["name"].strip()]
+    return exists().where(*target, *scored(text))
+
+
+def scored(text: str) -> list[Condition]:
+    """Conditions on the score table for `name`, `name=value`, `name<0.5`.
+
+    Raises:
+        InvalidInput: another form.
+    """
+    match = _SCORE.match(text.strip())
+    if match is None:
+        raise InvalidInput("score: expected name, name=value, name<0.5 or name>0.5", field="score")
+    found: list[Condition] = [tables.score.c.name == match["name"].strip()]
     if match["op"]:
-        parts.append(_comparison(match["op"], match["value"].strip()))
-    return exists().where(*parts)
+        found.append(_comparison(match["op"], match["value"].strip()))
+    return found
 
 
 def _comparison(operator: str, value: str) -> Condition:

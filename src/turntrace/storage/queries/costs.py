@@ -1,7 +1,7 @@
 """What was spent, from the roll-ups: counted before sampling, exact in nano-dollars."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
@@ -15,15 +15,16 @@ from turntrace.storage.queries.condition import EVERYTHING, fits
 from turntrace.storage.queries.rollups import DAY_US, HOUR_US
 
 BASIC_GROUPS: Final = ("model", "provider", "feature", "environment")
-SINGLE_GROUPS: Final = ("user", "session", "prompt", "experiment", "route", "release")
+SINGLE_GROUPS: Final = ("user", "session", "prompt", "experiment", "route", "release", "input_length", "step")
 INTERVALS: Final = ("hour", "day", "month")
 Interval = Literal["hour", "day", "month"]
 
 _ALLOWED: Final = (
     "group_by takes any of model, provider, feature, environment; or one of user, session, prompt, experiment, route, "
-    "release, tag:<declared key> with any of model, environment"
+    "release, input_length, step, tag:<declared key> with any of model, environment"
 )
 _BY_DAY: Final = ("user", "session")
+_OF_STEPS: Final = ("prompt", "input_length", "step")  # sums of calls and of steps, which are no turns
 # Filters that name a marginal roll-up, and the dimension they name.
 _MARGINAL_FILTERS: Final = {
     "user_id": "user",
@@ -33,6 +34,7 @@ _MARGINAL_FILTERS: Final = {
     "route": "route",
     "release": "release",
     "tag": "tag",
+    "step": "step",
 }
 _REFUSED: Final = ("type", "status", "min_cost", "min_duration_ms", "score", "name", "q")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -45,7 +47,8 @@ class CostRow:
 
     `keys` maps each name of `group_by` to its value, "" where the turn had none. `requests` counts turns, or model
     calls where model or provider is grouped or filtered by; `turns` is None then, since a turn may call several
-    models. `cost_total_nano` is None when calls had usage and none of them a price.
+    models. By `step` (`type:name`) it counts steps of any type. `own_us` is the time that steps took themselves,
+    `turn_us` that of turns. `cost_total_nano` is None when calls had usage and none of them a price.
     """
 
     keys: Mapping[str, str] = field(default_factory=dict)
@@ -63,6 +66,8 @@ class CostRow:
     cost_input_nano: int | None = None
     cost_output_nano: int | None = None
     cost_total_nano: int | None = None
+    own_us: int = 0
+    turn_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,22 +87,28 @@ def costs(
     group_by: Sequence[str] = (),
     interval: str | None = None,
     filter: TraceFilter = EVERYTHING,
+    values: Sequence[str] | None = None,
+    dimension: str = "",
 ) -> list[CostRow]:
     """Spending by group and interval (UTC), by interval ascending, then the costliest first.
 
     Args:
         group_by: any of `model provider feature environment`; or one of `user session prompt experiment route
-            release tag:<declared key>` with any of `model environment`.
+            release input_length step tag:<declared key>` with any of `model environment`.
         interval: `hour`, `day`, `month` or None for one sum. Users and sessions are kept by day: no hours.
         filter: times (widened to whole hours, or days for users and sessions) and dimensions; a filter that the
             roll-up does not keep is refused.
+        values: only these of the marginal that is grouped by.
+        dimension: a marginal (`user`) that is not grouped by: sums of the turns that have a value of it.
 
     Raises:
         InvalidInput: a combination that is not kept; the message says which are.
     """
     plan = _plan(tuple(dict.fromkeys(group_by)), interval, filter)
+    plan = replace(plan, dimension=dimension or plan.dimension)
     columns = _columns(plan, c.dialect.name)
-    statement = rollups.grouped(columns, rollups.sums(of_calls=plan.is_by_call), _where(plan, filter))
+    rollups.go_alone(c)
+    statement = rollups.grouped(columns, rollups.sums(of_calls=plan.is_by_call), _where(plan, filter, values))
     rows = [_to_row(row, plan) for row in c.execute(statement).mappings()]
     kept = [row for row in (_by_month(rows) if interval == "month" else rows) if row.requests or row.calls]
     return sorted(kept, key=lambda row: (row.start_at_us or 0, -(row.cost_total_nano or 0), *row.keys.values()))
@@ -114,6 +125,7 @@ def _plan(group_by: tuple[str, ...], interval: str | None, filter: TraceFilter) 
     if interval == "hour" and dimension in _BY_DAY:
         raise InvalidInput(f"interval: {dimension}s are kept by day; use day or month", field="interval")
     by_call = not {"model", "provider"}.isdisjoint(others) or bool(filter.model or filter.provider)
+    by_call = by_call or dimension in _OF_STEPS
     return _Plan(dimension, tag_key, group_by, interval, by_call)
 
 
@@ -158,16 +170,17 @@ def _columns(plan: _Plan, dialect: str) -> list[ColumnElement[Any]]:
     return found
 
 
-def _where(plan: _Plan, filter: TraceFilter) -> ColumnElement[bool]:
+def _where(plan: _Plan, filter: TraceFilter, only: Sequence[str] | None) -> ColumnElement[bool]:
     head = [_r.dimension == plan.dimension]
     head += [fits(_r[name], getattr(filter, name)) for name in BASIC_GROUPS if getattr(filter, name) is not None]
     values = [getattr(filter, attribute) for attribute, name in _MARGINAL_FILTERS.items() if name == plan.dimension]
     head += [_r.value == value for value in values if value is not None]
     if plan.tag_key is not None:
         head.append(_r.value.startswith(f"{plan.tag_key}:", autoescape=True))
-    return rollups.covered(
-        tables.rollup, head, _parts(plan, filter), by_value=any(value is not None for value in values)
-    )
+    if only is not None:
+        head.append(_r.value.in_(only))
+    by_value = only is not None or any(value is not None for value in values)
+    return rollups.covered(tables.rollup, head, _parts(plan, filter), by_value=by_value)
 
 
 def _parts(plan: _Plan, filter: TraceFilter) -> list[rollups.Part]:
@@ -203,6 +216,8 @@ _COUNTS: Final = (
     "cache_read_tokens",
     "cache_write_tokens",
     "reasoning_tokens",
+    "own_us",
+    "turn_us",
 )
 _COSTS: Final = ("cost_input_nano", "cost_output_nano", "cost_total_nano")
 

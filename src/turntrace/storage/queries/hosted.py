@@ -1,8 +1,24 @@
 """Costs by a column of the host's own: turns' users, tenants or other tags are looked up in a table of its database."""
 
+from collections.abc import Sequence
+from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import Connection, String, cast, column, func, literal, select, table
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    String,
+    Subquery,
+    case,
+    cast,
+    column,
+    func,
+    literal,
+    select,
+    table,
+)
 from sqlalchemy.exc import DBAPIError
 
 from turntrace.errors import InvalidInput
@@ -20,7 +36,7 @@ _COUNTS: Final = (
 )
 _COSTS: Final = ("cost_input_nano", "cost_output_nano", "cost_total_nano")
 _SUMMED: Final = ("turns", *_COUNTS, *_COSTS)
-_r = tables.rollup.c
+_r, _t = tables.rollup.c, tables.trace.c
 
 
 def costs_by(c: Connection, dimension: Dimension, filter: TraceFilter) -> list[CostRow]:
@@ -32,15 +48,50 @@ def costs_by(c: Connection, dimension: Dimension, filter: TraceFilter) -> list[C
     Raises:
         InvalidInput: the database has no such table or column, or they cannot be read.
     """
+    rows = [_row(dimension.name, row._mapping) for row in read(c, _statement(dimension, filter), dimension)]
+    return sorted(rows, key=lambda row: (-(row.cost_total_nano or 0), row.keys[dimension.name]))
+
+
+def read(c: Connection, statement: Select[Any], dimension: Dimension) -> Sequence[Row[Any]]:
+    """The rows of a statement that looks into the host's table.
+
+    Raises:
+        InvalidInput: the database has no such table or column, or they cannot be read.
+    """
     try:
-        found = c.execute(_statement(dimension, filter)).mappings().all()
+        return c.execute(statement).all()
     except DBAPIError as error:
         if error.connection_invalidated:
             raise
         what = f"{dimension.name}: the table {dimension.table!r} cannot be read as the setting dimensions says"
         raise InvalidInput(what, field="group_by") from error
-    rows = [_row(dimension.name, row) for row in found]
-    return sorted(rows, key=lambda row: (-(row.cost_total_nano or 0), row.keys[dimension.name]))
+
+
+def value_of(dimension: Dimension) -> ColumnElement[str]:
+    """The host's value of a turn, in a statement that went through `join_turns`."""
+    return _values_of(dimension).c.shown
+
+
+def join_turns(statement: Select[Any], dimension: Dimension, dialect: str) -> Select[Any]:
+    """A statement over turns, joined with what the host knows of their users or tags."""
+    known = _values_of(dimension)
+    named = _t.user_id if dimension.by == "user" else _tag_of(dimension, dialect)
+    return statement.join(known, known.c.looked_up == named, isouter=True)
+
+
+def _tag_of(dimension: Dimension, dialect: str) -> ColumnElement[Any]:
+    """The turn's first tag of the key, cut out of the JSON array of texts: a value that a join can look up, where a
+    search in the array would compare every turn with every row of the host's."""
+    place = func.strpos if dialect == "postgresql" else func.instr
+    start = place(_t.tags, literal(f'"{_prefix(dimension)}'))
+    rest = func.substr(_t.tags, start + 1)
+    return case((start > 0, func.substr(rest, 1, place(rest, literal('"')) - 1)))
+
+
+@cache
+def _values_of(dimension: Dimension) -> Subquery:
+    """The same object each time: a statement selects from it and joins it."""
+    return _known(dimension)
 
 
 def _statement(dimension: Dimension, filter: TraceFilter) -> Any:
@@ -55,8 +106,7 @@ def _spent(dimension: Dimension, filter: TraceFilter) -> Any:
     if dimension.by == "user":
         head, parts = [_r.dimension == "user"], rollups.parts("day", filter.from_us, filter.to_us)
     else:
-        prefix = f"{dimension.by.removeprefix('tag:')}:"
-        head = [_r.dimension == "tag", _r.value.startswith(prefix, autoescape=True)]
+        head = [_r.dimension == "tag", _r.value.startswith(_prefix(dimension), autoescape=True)]
         parts = rollups.wide_parts(filter.from_us, filter.to_us)
     if filter.environment is not None:
         head.append(fits(_r.environment, filter.environment))
@@ -64,11 +114,16 @@ def _spent(dimension: Dimension, filter: TraceFilter) -> Any:
     return select(_r.value.label("value"), *rollups.sums()).where(where).group_by(_r.value).subquery("spent")
 
 
-def _known(dimension: Dimension) -> Any:
+def _prefix(dimension: Dimension) -> str:
+    """What stands before the host's key in a tag; "" of users."""
+    return "" if dimension.by == "user" else f"{dimension.by.removeprefix('tag:')}:"
+
+
+def _known(dimension: Dimension) -> Subquery:
     """The host's values by what turns name them; one a key, whatever the table has."""
     host = table(dimension.table, column(dimension.key), column(dimension.shown), schema=dimension.schema)
     key = cast(host.c[dimension.key], String(length.USER_ID))
-    prefix = "" if dimension.by == "user" else f"{dimension.by.removeprefix('tag:')}:"
+    prefix = _prefix(dimension)
     looked_up = (literal(prefix) + key) if prefix else key
     keyed = select(
         looked_up.label("looked_up"), cast(host.c[dimension.shown], String(length.NAME)).label("shown")

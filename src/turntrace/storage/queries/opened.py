@@ -1,15 +1,16 @@
 """Content of turns, read and put into records. A blob that cannot be opened leaves a flag, not an error."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 from sqlalchemy import Connection, select
 
+from turntrace.errors import TurntraceError
 from turntrace.records.observation import Observation
 from turntrace.records.trace import Trace
-from turntrace.storage import tables
-from turntrace.storage.content import TurnContent, filled_observation, filled_trace, opened
+from turntrace.storage import residence, tables
+from turntrace.storage.content import Codec, TurnContent, filled_observation, filled_trace, opened
 
 UNREADABLE: Final = "content_unreadable"
 _c = tables.content.c
@@ -17,13 +18,40 @@ _c = tables.content.c
 Contents = dict[str, TurnContent | None]
 
 
-def contents(c: Connection, turn_ids: Sequence[str]) -> Contents:
-    """Content by turn id; None where a newer release wrote it or it is damaged. Turns without content are left out."""
-    rows = c.execute(select(_c.turn_id, _c.codec, _c.key_id, _c.data).where(_c.turn_id.in_(turn_ids)))
-    return {row.turn_id: _opened(c, row) for row in rows}
+def contents(c: Connection, turn_ids: Sequence[str], *, is_strict: bool = False) -> Contents:
+    """Content by turn id; None where a newer release wrote it or it is damaged. Turns without content are left out.
+
+    Args:
+        is_strict: for what comes again, or must be whole: content in a store that is away, or that `content_urls` does
+            not name, is an error, not None.
+
+    Raises:
+        DatabaseUnavailable, SchemaOutOfDate: the store is away, or not named.
+    """
+    rows = c.execute(select(_c.turn_id, _c.codec, _c.key_id, _c.data).where(_c.turn_id.in_(turn_ids))).all()
+    found: dict[str, Any] = {row.turn_id: row for row in rows}
+    if any(row.codec == Codec.STORE for row in rows):
+        found |= _followed(c, [row for row in rows if row.codec == Codec.STORE], is_strict)
+    return {turn_id: _opened(c, row) for turn_id, row in found.items()}
+
+
+def _followed(c: Connection, rows: Sequence[Any], is_strict: bool) -> Mapping[str, Any]:
+    """Rows of blobs by turn id, each store asked once; None where there is none."""
+    found: dict[str, Any] = dict.fromkeys(row.turn_id for row in rows)
+    for name, turns in residence.grouped([(row.turn_id, residence.Pointer.read(row.data)) for row in rows]).items():
+        try:
+            blobs = residence.blobs(residence.named(residence.stores_of(c), name), list(turns))
+        except TurntraceError:
+            if is_strict:
+                raise
+            continue
+        found.update({turns[blob_id]: row for blob_id, row in blobs.items()})
+    return found
 
 
 def _opened(c: Connection, row: Any) -> TurnContent | None:
+    if row is None:
+        return None
     try:
         return opened(c, row)
     except ValueError:

@@ -113,6 +113,7 @@ def overview(
         InvalidInput: an empty period, or a bucket that is not kept.
     """
     span = _span(from_us, to_us, filter, bucket_us or _default_bucket(to_us - from_us))
+    rollups.go_alone(c)
     series = _series_rows(c, span)
     histograms = _histograms(c, span)
     return Overview(

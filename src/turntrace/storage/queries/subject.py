@@ -65,10 +65,14 @@ def turn_ids(c: Connection, target: Target) -> list[str]:
 
 
 def turns(database: Database, ids: Sequence[str]) -> Iterator[Trace]:
-    """These turns with everything, in this order; a page in memory at a time."""
+    """These turns with everything, in this order; a page in memory at a time.
+
+    Raises:
+        DatabaseUnavailable, SchemaOutOfDate: a store of `content_urls` that has some of it is away, or not named.
+    """
     for page in _pages(ids):
         with database.read() as c:
-            found = traces.by_ids(c, page)
+            found = traces.by_ids(c, page, is_strict=True)
         yield from (found[turn_id] for turn_id in page if turn_id in found)
 
 

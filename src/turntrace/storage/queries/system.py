@@ -2,16 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, func, inspect, select, text
 
 from turntrace.records.batch import ProcessCounts
 from turntrace.records.loss import Loss
-from turntrace.storage import tables
+from turntrace.storage import leases, tables
 from turntrace.storage.queries import loss
 
-_JOBS: Final = 20
+_JOBS: Final = 50
 _t = tables.trace.c
 _lease = tables.lease.c
 _run = tables.job_run.c
@@ -89,9 +90,13 @@ def _leases(c: Connection) -> tuple[LeaseFact, ...]:
 
 
 def _jobs(c: Connection) -> tuple[JobRunFact, ...]:
+    """The latest run of each job, the job that ran last first."""
     columns = (_run.job, _run.status, _run.started_at_us, _run.finished_at_us, _run.details)
-    rows = c.execute(select(*columns).order_by(_run.started_at_us.desc()).limit(_JOBS)).mappings()
-    return tuple(JobRunFact(**row) for row in rows)
+    found = []
+    for name in islice(leases.job_names(c), _JOBS):
+        latest = select(*columns).where(_run.job == name).order_by(_run.slot_at_us.desc()).limit(1)
+        found += [JobRunFact(**row) for row in c.execute(latest).mappings()]
+    return tuple(sorted(found, key=lambda run: run.started_at_us, reverse=True))
 
 
 def _names() -> list[str]:

@@ -30,6 +30,7 @@ from turntrace.storage.tables.quality import (
     queue_item,
     score_config,
 )
+from turntrace.storage.tables.residence import stray
 from turntrace.storage.tables.rollup import histogram, rollup
 from turntrace.storage.tables.spending import spending, spending_rule
 from turntrace.storage.tables.trace import content, observation, received, sampled, score, session, trace
@@ -88,6 +89,7 @@ __all__ = [
     "setting",
     "spending",
     "spending_rule",
+    "stray",
     "tombstone",
     "trace",
 ]

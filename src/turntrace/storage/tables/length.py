@@ -16,3 +16,4 @@ PROMPT: Final = 200
 TAG: Final = 200
 PRICE_VERSION: Final = 60
 TIER: Final = 40
+SIZE: Final = 20

@@ -15,6 +15,7 @@ from turntrace.storage.tables.column import (
     Nano,
     Row,
     Serial,
+    Small,
     SpanId,
     TurnId,
     Word,
@@ -84,6 +85,8 @@ class EvaluationRow(Row, table=True):
     reserved_nano: int = column(Nano)
     error_type: str | None = optional(String(length.NAME))
     backfill_id: str | None = optional(fixed(32))
+    repeat_number: int = column(Small, server_default="0")  # from 1: the judgement of `score_id` made again
+    verdict: str | None = optional(String(length.NAME))  # of one made again: it gives no score
     turn_id: str | None = optional(TurnId)
     span_id: str | None = optional(SpanId)
     session_id: str | None = optional(String(length.SESSION_ID))
@@ -189,6 +192,7 @@ class CommentRow(Row, table=True):
     session_id: str | None = optional(String(length.SESSION_ID))
     user_id: str | None = optional(String(length.USER_ID))  # subject, not author
     text: str = column(Content)
+    quote: str | None = optional(Content)  # the passage it is about
     author: str = column(String(length.NAME))
     created_at_us: int = column(Instant)
     updated_at_us: int = column(Instant)

@@ -33,14 +33,16 @@ class RollupRow(Row, table=True):
     provider, feature and environment, kept by hour and day, and by minute for 48 hours. A marginal (`user`, `session`:
     by day only; `route`, `release`, `prompt`, `experiment`, `tag`: by hour and day) has its value in `value` (a tag as
     "key:value", a prompt as "name@version") and is kept by model and environment: `provider` and `feature` are "".
-    Turns are counted in rows with model "", calls in rows with the model's name. Every row is one price version and
-    service tier.
+    `input_length` and `step` (by hour and day, of calls and of every step, as `calls`) have a bucket of
+    `records.rollup.SIZES` and "type:name" in `value`. Turns are counted in rows with model "", calls in rows with the
+    model's name. Every row is one price version and service tier. `own_us` is the time of steps themselves.
     """
 
     __table_args__ = options(
         index("rollup_at", "dimension", "grain", "is_compacted", "at_us"),
         index("rollup_value", "dimension", "value", "at_us"),
         index("rollup_delta", "is_compacted", "id"),
+        index("rollup_people", "dimension", "at_us", "value", "environment", only="grain = 'day' AND model = ''"),
     )
 
     id: int = column(Serial, primary_key=True, autoincrement=True)
@@ -71,13 +73,15 @@ class RollupRow(Row, table=True):
     duration_count: int = column(Count)
     ttft_us: int = column(Count)
     ttft_count: int = column(Count)
+    own_us: int = column(Count, server_default="0")
 
 
 class HistogramRow(Row, table=True):
     """How many lengths fell into each 1 % log bucket, by hour and day (`grain`, `at_us` as in roll-ups).
 
-    `metric` is `duration` or `ttft` (first byte) of turns, by feature and environment; `call_duration` or `call_ttft`
-    of model calls, by model and environment. What a metric is not kept by is "". `counts` is the text of
+    `metric` is `duration` or `ttft` (first byte) of turns, by feature and environment; `call_duration`, `call_ttft`,
+    `call_tpot` (µs per output token after the first), `call_input` or `call_output` (tokens) of model calls, by model,
+    environment and `size` of their input. What a metric is not kept by is "". `counts` is the text of
     `storage.histograms.packed`: bucket b holds lengths of about `storage.histograms.middle_us(b)`, ± 1 %. One row holds
     all its buckets: a row a bucket would be thirty times the rows to write and to read.
     """
@@ -95,6 +99,7 @@ class HistogramRow(Row, table=True):
     model: str = column(String(length.MODEL))
     feature: str = column(String(length.FEATURE))
     environment: str = column(String(length.ENVIRONMENT))
+    size: str = column(String(length.SIZE), server_default="")  # of `records.rollup.SIZES`
     counts: str = column(LongText)
 
 

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from sqlalchemy import String
+from sqlalchemy import String, Text
 
 from turntrace.storage.tables import length
 from turntrace.storage.tables.column import (
@@ -58,6 +58,7 @@ class SpendingRow(Row, table=True):
     refused: int = column(Count)
     notified_at_us: int | None = optional(Instant)
     updated_at_us: int = column(Instant)
+    grants: str | None = optional(Text)  # JSON: process → [what it holds of `reserved_nano`, until when (µs)]
 
 
 spending_rule: Final = table(SpendingRuleRow)

@@ -172,6 +172,7 @@ class ObservationRow(Row, table=True):
     tags: str | None = optional(LongText)
     scope: str | None = optional(String(length.NAME))
     flags: str | None = optional(LongText)
+    data_source: str | None = optional(String(length.NAME))  # where documents were looked for
 
 
 class ContentRow(Row, table=True):

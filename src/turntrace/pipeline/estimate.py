@@ -1,0 +1,78 @@
+"""Usage of calls whose provider stated none, counted by a tokenizer and flagged as an estimate.
+
+The tokenizer is given: this knows no library. What templates and tools add to a prompt is not in its messages, and a
+model's own tokenizer may differ: the numbers are near, never exact.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from turntrace.pipeline.draft import Draft, Work
+from turntrace.records.fragment import FrameKind
+from turntrace.records.usage import Usage
+
+CountTokens = Callable[[str, str], int]  # model, text
+TOKENS_A_MESSAGE: Final = 3  # what a chat template adds to each, by and large
+MOST_CHARACTERS: Final = 4 << 20  # of one call; a longer one is not counted
+_ESTIMATED: Final = frozenset({"generation", "embedding"})
+_TEXTS: Final = ("content", "text", "parts", "input_text", "output_text", "arguments", "function", "tool_calls", "name")
+_DEEPEST: Final = 8
+
+
+class Estimator:
+    """The stage `estimate`: gives model calls without usage an estimated one.
+
+    Args:
+        count: tokens of a text for a model; what it raises leaves the call without usage.
+    """
+
+    def __init__(self, count: CountTokens) -> None:
+        self._count = count
+
+    def __call__(self, work: Work) -> None:
+        """Estimate where a call has ended with an answer and nobody said what it used."""
+        if work.fragment.kind in (FrameKind.START, FrameKind.DELTA):
+            return
+        for draft in work.drafts:
+            if _is_wanted(draft):
+                draft.usage = self._estimate(draft)
+
+    def _estimate(self, draft: Draft) -> Usage | None:
+        model = draft.model or ""
+        given, answered = list(texts(draft.input)), list(texts([draft.output, list(draft.tool_calls)]))
+        if sum(map(len, given)) + sum(map(len, answered)) > MOST_CHARACTERS:
+            return None
+        try:
+            messages = len(draft.input) if isinstance(draft.input, (list, tuple)) else 1
+            extra = TOKENS_A_MESSAGE * messages if draft.type == "generation" else 0
+            return Usage(
+                input_tokens=sum(self._count(model, text) for text in given) + extra,
+                output_tokens=sum(self._count(model, text) for text in answered) if draft.type == "generation" else 0,
+                is_estimated=True,
+            )
+        except Exception:  # a tokenizer that fails must not keep a turn from being stored
+            return None
+
+
+def _is_wanted(draft: Draft) -> bool:
+    """A call that failed before its answer was not charged; counts that cannot be are not guessed anew."""
+    if draft.type not in _ESTIMATED or not draft.model or draft.usage is not None or draft.cost is not None:
+        return False
+    if "usage_invalid" in draft.flags:
+        return False
+    return bool(draft.input) and (draft.type == "embedding" or bool(draft.output or draft.tool_calls))
+
+
+def texts(value: Any, depth: int = 0) -> Iterator[str]:
+    """The texts that a model reads or writes in messages of any dialect: what stands under `content` and the like."""
+    if isinstance(value, str):
+        yield value
+    elif depth >= _DEEPEST:
+        return
+    elif isinstance(value, dict):
+        for name in _TEXTS:
+            if name in value:
+                yield from texts(value[name], depth + 1)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from texts(item, depth + 1)

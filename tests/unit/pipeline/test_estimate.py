@@ -1,0 +1,86 @@
+"""Usage that nobody stated: counted by the real tokenizer, flagged, and only where there is something to count."""
+
+from typing import Any
+
+import pytest
+
+from tests.unit.pipeline.turns import own, turn
+from turntrace.integrations import tokens
+from turntrace.pipeline import Pipeline
+from turntrace.pipeline.estimate import TOKENS_A_MESSAGE, CountTokens, texts
+from turntrace.records.observation import Observation
+from turntrace.settings import Settings
+
+QUESTION = [{"role": "user", "content": "How do I descale the kettle?"}]
+ANSWER = "With vinegar, then rinse it twice."
+
+
+def _call(count: CountTokens = tokens.count, **fields: Any) -> Observation:
+    given = {"model": "gpt-4o-mini", "provider": "openai", "input": QUESTION, "output": ANSWER, **fields}
+    pipeline = Pipeline(Settings(redaction="off"), count_tokens=count)
+    (found,) = pipeline.work([turn(own(1, given.pop("type", "generation"), **given))])
+    return found.trace.observations[0]
+
+
+def test_usage_that_no_provider_stated_is_counted_flagged_and_priced() -> None:
+    found = _call()
+    assert found.usage is not None
+    assert found.usage.is_estimated
+    # "How| do| I| desc|ale| the| kettle|?" by o200k_base, and what the template adds
+    assert found.usage.input_tokens == 8 + TOKENS_A_MESSAGE
+    assert found.usage.output_tokens == 8
+    assert found.cost is not None
+    assert found.cost.total_nano == 11 * 150 + 8 * 600
+
+
+def test_usage_that_is_stated_stays_and_is_no_estimate() -> None:
+    found = _call(usage={"input_tokens": 580, "output_tokens": 84})
+    assert found.usage is not None
+    assert (found.usage.input_tokens, found.usage.is_estimated) == (580, False)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"usage": {"input_tokens": -5, "output_tokens": 1}},  # kept raw and flagged, not guessed anew
+        {"output": None},  # it failed before its answer
+        {"model": None},
+        {"type": "tool"},
+        {"input": "x" * 5_000_000},
+    ],
+)
+def test_what_cannot_be_told_is_not_estimated(fields: dict[str, Any]) -> None:
+    assert _call(**fields).usage is None
+
+
+def test_a_tokenizer_that_fails_keeps_no_turn_from_being_stored() -> None:
+    def broken(model: str, text: str) -> int:
+        raise RuntimeError(text)
+
+    assert _call(broken).usage is None
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        ("a", ["a"]),
+        (
+            [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": "b"}]}],
+            ["a"],
+        ),
+        (
+            [{"role": "assistant", "tool_calls": [{"id": "1", "function": {"name": "f", "arguments": "{}"}}]}],
+            ["{}", "f"],
+        ),
+        ({"parts": [{"text": "a"}]}, ["a"]),
+        (None, []),
+        (7, []),
+    ],
+)
+def test_only_what_a_model_reads_is_counted(value: Any, found: list[str]) -> None:
+    assert list(texts(value)) == found
+
+
+def test_special_tokens_in_a_text_are_text() -> None:
+    assert tokens.count("gpt-4o", "<|endoftext|>") > 1
+    assert tokens.count("gpt-4", "kettle") == tokens.count("openai/gpt-4-turbo", "kettle")
