@@ -41,7 +41,7 @@ def refusing(main: Database) -> Iterator[Database]:
     """The same, and its store can be read only: a standby, whose errors are of no connection."""
     store = main.stores[EU]
     if store.dialect != "postgresql":
-        pytest.skip("a standby of PostgreSQL")
+        pytest.skip("no PostgreSQL, which knows standbys")
     _read_only(store, True)
     yield main
     _read_only(store, False)
@@ -61,6 +61,7 @@ def delivered(main: Database, *worked: Any, on_error: Any) -> None:
     delivery.deliver(Batch(worked=worked), threading.Event())
 
 
+@pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)  # whose store lies in PostgreSQL
 def test_a_store_that_refuses_is_waited_for(refusing: Database) -> None:
     told_of = []
 
@@ -74,6 +75,7 @@ def test_a_store_that_refuses_is_waited_for(refusing: Database) -> None:
     assert r.read(refusing).output == f"{CANARY} output"
 
 
+@pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)  # whose store lies in PostgreSQL
 def test_a_store_that_refuses_keeps_what_is_to_go_waiting(refusing: Database) -> None:
     store = refusing.stores[EU]
     _read_only(store, False)
@@ -270,10 +272,9 @@ def test_staged_blobs_are_dated_by_the_clock_of_the_database(main: Database, mon
     assert len(r.blobs(main)) == 1
 
 
+@pytest.mark.parametrize("dialect", ["postgresql", "mariadb"], indirect=True)  # where others write meanwhile
 def test_an_erasure_of_the_hosts_sees_what_is_staged_now(main: Database) -> None:
     """Its transaction began before: under REPEATABLE READ (MariaDB) a plain read sees that moment."""
-    if main.dialect == "sqlite":
-        pytest.skip("no one else writes meanwhile")
     engine = create_engine(main.url)
     try:
         with engine.connect() as connection:
