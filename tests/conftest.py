@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import URL, create_engine, inspect, make_url, text
+from sqlalchemy import URL, create_engine, make_url, text
+from sqlalchemy.exc import SQLAlchemyError
 
 from turntrace.storage import migrate, tables
 from turntrace.storage.database import Database
@@ -138,43 +139,29 @@ def shelf(servers: dict[str, URL], tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture
 def database(dialect: str, shelf: "Shelf", request: pytest.FixtureRequest) -> Iterator[Database]:
     """A database with the tables of this release, built by the migrations: SQLite, PostgreSQL and MariaDB in turn."""
-    if dialect == "postgresql":
-        url: URL = request.getfixturevalue("blank_url_from_template")
-    elif dialect == "sqlite":
+    if dialect == "sqlite":
         url = shelf.copy(request.getfixturevalue("tmp_path"))
     else:
         _require(dialect, shelf.servers)
-        url = shelf.take()
+        url = shelf.take(dialect)
     database = Database(url)
     yield database
     database.close()
-    if dialect == "mariadb":
-        shelf.give_back(url)
-
-
-@pytest.fixture
-def blank_url_from_template(shelf: "Shelf") -> Iterator[URL]:
-    """A PostgreSQL database copied from a migrated one."""
-    server = shelf.servers["postgresql"]
-    name = _new_name()
-    _run(server, f"CREATE DATABASE {name} TEMPLATE {shelf.template()}")
-    try:
-        yield server.set(database=name)
-    finally:
-        _run(server, f"DROP DATABASE {name} WITH (FORCE)")
+    if dialect != "sqlite":
+        shelf.give_back(dialect, url)
 
 
 class Shelf:
-    """Migrations run once per server; each test gets the outcome, blank.
+    """Migrations run once per server and process; each test gets the outcome, blank.
 
-    A SQLite file and a PostgreSQL database are copied. MariaDB cannot copy: a database that a test gave back is
-    emptied and used again, unless the test changed its tables.
+    A SQLite file is copied. A database of a server that a test gave back is emptied and used again, unless the test
+    changed its tables: to make and drop one takes either server a tenth of a second of writing to the disk, and more.
     """
 
     def __init__(self, servers: dict[str, URL], home: Path) -> None:
         self.servers, self._home = servers, home
-        self._template: str | None = None
-        self._free: list[URL] = []
+        self._free: dict[str, list[URL]] = {dialect: [] for dialect in DIALECTS}
+        self._forms: dict[URL, str] = {}
 
     def copy(self, folder: Path) -> URL:
         """A SQLite file of its own."""
@@ -184,37 +171,34 @@ class Shelf:
         shutil.copy(template, folder / "turntrace.db")
         return make_url(f"sqlite:///{folder / 'turntrace.db'}")
 
-    def template(self) -> str:
-        """The name of a migrated PostgreSQL database that nobody uses."""
-        if self._template is None:
-            name = _new_name()
-            _run(self.servers["postgresql"], f"CREATE DATABASE {name}")
-            _migrate(self.servers["postgresql"].set(database=name))
-            self._template = name
-        return self._template
-
-    def take(self) -> URL:
-        """A migrated MariaDB database without rows."""
-        if self._free:
-            return self._free.pop()
-        server, name = self.servers["mariadb"], _new_name()
+    def take(self, dialect: str) -> URL:
+        """A migrated database without rows."""
+        if self._free[dialect]:
+            return self._free[dialect].pop()
+        server, name = self.servers[dialect], _new_name()
         _run(server, f"CREATE DATABASE {name}")
-        _migrate(server.set(database=name))
-        return server.set(database=name)
+        url = server.set(database=name)
+        _migrate(url)
+        self._forms[url] = _form(url)
+        return url
 
-    def give_back(self, url: URL) -> None:
-        """Empty a MariaDB database for the next test."""
-        if _empty(url):
-            self._free.append(url)
+    def give_back(self, dialect: str, url: URL) -> None:
+        """Empty a database for the next test."""
+        if _form(url) == self._forms[url]:
+            _empty(url)
+            self._free[dialect].append(url)
         else:
-            _run(self.servers["mariadb"], f"DROP DATABASE {url.database}")
+            self._drop(dialect, url)
+
+    def _drop(self, dialect: str, url: URL) -> None:
+        force = " WITH (FORCE)" if dialect == "postgresql" else ""
+        _run(self.servers[dialect], f"DROP DATABASE {url.database}{force}")
 
     def close(self) -> None:
         """Drop what is left."""
-        for url in self._free:
-            _run(self.servers["mariadb"], f"DROP DATABASE {url.database}")
-        if self._template is not None:
-            _run(self.servers["postgresql"], f"DROP DATABASE {self._template}")
+        for dialect, urls in self._free.items():
+            for url in urls:
+                self._drop(dialect, url)
 
 
 def _new_name() -> str:
@@ -228,20 +212,53 @@ def _migrate(url: URL) -> None:
     database.close()
 
 
-def _empty(url: URL) -> bool:
-    """Delete all rows but those that the migrations make; False when there are other tables than ours."""
+# Whatever a test may have changed but rows: tables, indexes, columns, triggers, functions, settings; and large files.
+_FORM = {
+    "postgresql": """
+        SELECT concat_ws(' ',
+          (SELECT string_agg(concat(oid, relname, relnatts, relchecks, relhastriggers), ',' ORDER BY oid)
+             FROM pg_class WHERE relnamespace = 'public'::regnamespace),
+          (SELECT count(*) FROM pg_proc WHERE pronamespace = 'public'::regnamespace),
+          (SELECT count(*) FROM pg_db_role_setting JOIN pg_database d ON d.oid = setdatabase
+             WHERE datname = current_database()),
+          (SELECT version_num FROM turntrace_alembic_version),
+          pg_database_size(current_database()) / 100000000)
+        """,
+    "mariadb": """
+        SELECT concat_ws(' ',
+          (SELECT concat(count(*), sum(crc32(concat(table_name, table_type)))) FROM information_schema.tables
+             WHERE table_schema = database()),
+          (SELECT count(*) FROM information_schema.columns WHERE table_schema = database()),
+          (SELECT count(*) FROM information_schema.statistics WHERE table_schema = database()),
+          (SELECT count(*) FROM information_schema.triggers WHERE trigger_schema = database()),
+          (SELECT version_num FROM turntrace_alembic_version))
+        """,
+}
+
+
+def _form(url: URL) -> str:
+    """What a database is but for its rows; empty for one that a test has taken apart."""
     engine = create_engine(url)
-    wanted = {*tables.metadata.tables, tables.VERSION_TABLE}
+    try:
+        with engine.connect() as connection:
+            return str(connection.execute(text(_FORM[url.get_backend_name()])).scalar())
+    except SQLAlchemyError:
+        return ""
+    finally:
+        engine.dispose()
+
+
+def _empty(url: URL) -> None:
+    """Delete all rows but those that the migrations make, once nobody else is at them."""
+    engine = create_engine(url)
+    emptied = [table for table in tables.metadata.tables.values() if table is not tables.fence]
     with engine.begin() as connection:
-        is_ours = set(inspect(connection).get_table_names()) == wanted
-        is_ours = is_ours and connection.execute(
-            text("SELECT version_num FROM turntrace_alembic_version")
-        ).scalar() == (migrate.HEAD)
-        for table in tables.metadata.tables.values() if is_ours else ():
-            if table is not tables.fence:
-                connection.execute(table.delete())
+        if url.get_backend_name() == "postgresql":
+            others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            connection.execute(text(f"SELECT pg_terminate_backend(pid, 5000) {others}"))
+        for table in emptied:
+            connection.execute(table.delete())
     engine.dispose()
-    return is_ours
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
