@@ -95,7 +95,7 @@ def stop_under_load(server: Server, paths: tuple[str, ...], *, single: int) -> t
         for _ in range(single):
             has_answered(driven, 15)
             times.append(stop_one(server, chooser))
-        # uvicorn waits 5 s for the answer of a process that ended while it was asked whether it lives: not ours to count.
+        # uvicorn waits 5 s for the answer of a process that ends while it is asked whether it lives: not ours.
         wait_until(lambda: len(web_processes(server)) == WORKERS, seconds=30, what="the server's processes")
         has_answered(driven, 60)
         times.append(server.stop(signal.SIGTERM, seconds=30))

@@ -6,14 +6,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from statistics import quantiles
 from typing import Any
 
 import pytest
 import stored as s
-from sqlalchemy import URL, func, select, text
+from sqlalchemy import func, select, text
 from test_storage_erasure_load import STEPS, others
 
 from turntrace.storage import bulk, retention, tables
