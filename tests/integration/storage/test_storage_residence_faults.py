@@ -22,6 +22,7 @@ from turntrace.records.observation import ErrorInfo
 from turntrace.storage import content, migrate, residence, strays, tables
 from turntrace.storage.database import Database
 from turntrace.storage.queries.opened import UNREADABLE
+from turntrace.storage.queries.traces import by_ids
 from turntrace.storage.staging import LOST, Staging
 from turntrace.storage.tables.residence import blob
 from turntrace.worker.delivery import Delivery
@@ -113,6 +114,19 @@ def test_an_end_replaces_a_late_fragment_whose_blob_is_gone(main: Database) -> N
     assert (found.output, LOST in found.flags) == (f"{CANARY} output", True)
     assert [item.output for item in found.observations if item.span_id == s.span_id(7)] == [None]
     assert s.loss(main) == {"stored": 1}
+
+
+@pytest.mark.parametrize("pointer", [b"{", b"[]", b'{"store": "production-eu"}', b"\xff"])
+def test_a_damaged_pointer_is_a_flag_and_the_others_are_followed(main: Database, pointer: bytes) -> None:
+    s.write(main, s.end(told(1)), s.end(told(2)))
+    with main.write() as c:
+        c.execute(tables.content.update().where(tables.content.c.turn_id == s.turn_id(1)).values(data=pointer))
+    for is_strict in (False, True):
+        with main.read() as c:
+            found = by_ids(c, [s.turn_id(1), s.turn_id(2)], is_strict=is_strict)
+        damaged, whole = found[s.turn_id(1)], found[s.turn_id(2)]
+        assert (damaged.input, damaged.output, UNREADABLE in damaged.flags) == (None, None, True)
+        assert (whole.output, UNREADABLE in whole.flags) == (f"{CANARY} output", False)
 
 
 def _fail(error: Exception) -> None:

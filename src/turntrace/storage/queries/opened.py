@@ -1,6 +1,7 @@
 """Content of turns, read and put into records. A blob that cannot be opened leaves a flag, not an error."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -38,7 +39,7 @@ def contents(c: Connection, turn_ids: Sequence[str], *, is_strict: bool = False)
 def _followed(c: Connection, rows: Sequence[Any], is_strict: bool) -> Mapping[str, Any]:
     """Rows of blobs by turn id, each store asked once; None where there is none."""
     found: dict[str, Any] = dict.fromkeys(row.turn_id for row in rows)
-    for name, turns in residence.grouped([(row.turn_id, residence.Pointer.read(row.data)) for row in rows]).items():
+    for name, turns in residence.grouped(list(_pointers(rows))).items():
         try:
             blobs = residence.blobs(residence.named(residence.stores_of(c), name), list(turns))
         except TurntraceError:
@@ -47,6 +48,13 @@ def _followed(c: Connection, rows: Sequence[Any], is_strict: bool) -> Mapping[st
             continue
         found.update({turns[blob_id]: row for blob_id, row in blobs.items()})
     return found
+
+
+def _pointers(rows: Sequence[Any]) -> Iterator[tuple[str, residence.Pointer]]:
+    """With the ids of their turns; one that is damaged leads nowhere, and coming again would not mend it."""
+    for row in rows:
+        with contextlib.suppress(ValueError):
+            yield row.turn_id, residence.Pointer.read(row.data)
 
 
 def _opened(c: Connection, row: Any) -> TurnContent | None:
