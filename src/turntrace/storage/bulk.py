@@ -121,6 +121,14 @@ def go_by_index(connection: Connection) -> None:
         connection.exec_driver_sql("SELECT set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true)")
 
 
+def go_in_order(connection: Connection) -> None:
+    """For the rest of this transaction: PostgreSQL reads the next rows along an index. By statistics older than the rows
+    it takes a long stretch for a short one, and gathers and sorts all of it for each portion."""
+    if connection.dialect.name == "postgresql":
+        off = ", ".join(f"set_config('enable_{how}', 'off', true)" for how in ("seqscan", "bitmapscan", "sort"))
+        connection.exec_driver_sql(f"SELECT {off}")
+
+
 def among(connection: Connection, column: Any, keys: Iterable[Any]) -> ColumnElement[bool]:
     """`column IN (keys)`; on PostgreSQL as one array, since it parses and plans hundreds of parameters slowly."""
     found = list(keys)

@@ -97,6 +97,7 @@ def look(connection: Connection, walk: Walk, after: tuple[int, str], now_us: int
         wanted.append(_t.environment.not_in(walk.others))
     columns = (_t.id, _t.started_at_us, _t.status, _t.tags, _has_texts().label("has_texts"))
     statement = select(*columns).where(*wanted).order_by(_t.started_at_us, _t.id).limit(limit)
+    bulk.go_in_order(connection)
     rows = connection.execute(statement).all()
     due = [row for row in rows if row.has_texts or walk.kind == _NUMBERS]
     spared = _spared(connection, due, walk.spared)

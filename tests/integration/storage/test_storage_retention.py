@@ -9,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import stored as s
-from sqlalchemy import insert
+from sqlalchemy import event, insert
 
 from turntrace.jobs import archive, retain
 from turntrace.records.erasure import Target
@@ -152,6 +153,24 @@ def test_a_run_that_was_too_short_is_gone_on_with(database: Database) -> None:
         total.update(run(database, seconds=0.05))
     assert total["content"] == 59
     assert s.rows(database, "content") == []
+
+
+@pytest.mark.parametrize("dialect", ["postgresql"], indirect=True)
+def test_the_next_portion_is_read_along_the_index_whatever_statistics_say(database: Database) -> None:
+    walk = next(retain.plan(DEFAULT))
+    plans: list[str] = []
+
+    def explain(connection: Any, _: Any, statement: str, parameters: Any, *__: Any) -> None:
+        if statement.startswith("SELECT turntrace_trace"):
+            cursor = connection.connection.cursor()
+            cursor.execute(f"EXPLAIN {statement}", parameters)
+            plans.extend(row[0] for row in cursor)
+
+    event.listen(database.engine, "before_cursor_execute", explain)
+    with database.read() as connection:
+        retention.look(connection, walk, retention.BEGIN, NOW, 200)
+    assert "ix_turntrace_trace_started" in "".join(plans)
+    assert not [line for line in plans if "Sort" in line]
 
 
 def test_turns_are_archived_before_they_go(database: Database, tmp_path: Path) -> None:
