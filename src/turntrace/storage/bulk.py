@@ -122,8 +122,8 @@ def go_by_index(connection: Connection) -> None:
 
 
 def go_in_order(connection: Connection) -> None:
-    """For the rest of this transaction: PostgreSQL reads the next rows along an index. By statistics older than the rows
-    it takes a long stretch for a short one, and gathers and sorts all of it for each portion."""
+    """For the rest of this transaction: PostgreSQL reads the next rows along an index. By statistics older than the
+    rows it takes a long stretch for a short one, and gathers and sorts all of it for each portion."""
     if connection.dialect.name == "postgresql":
         off = ", ".join(f"set_config('enable_{how}', 'off', true)" for how in ("seqscan", "bitmapscan", "sort"))
         connection.exec_driver_sql(f"SELECT {off}")
