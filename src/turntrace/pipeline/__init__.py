@@ -130,18 +130,16 @@ class Pipeline:
     def _redact(self, works: Sequence[Work], modes: Sequence[str], traces: list[Trace]) -> list[Trace]:
         if self._redactor is None:
             return traces
-        found = [_flagged(trace) if mode == FULL else trace for trace, mode in zip(traces, modes, strict=True)]
-        # Of a turn that is left out, or kept as it is, sums keep the route, the declared tags and the names of its
-        # steps: they stay longer than its texts, and nobody finds them by a person.
-        is_whole = [work.is_kept and mode != FULL for work, mode in zip(works, modes, strict=True)]
+        # Of a turn that is left out sums keep the route, the declared tags and the names of its steps: they stay longer
+        # than its texts, and nobody finds them by a person.
         asked = {
-            index: traces[index] if is_whole[index] else _grouping(traces[index])
+            index: _shown(traces[index], modes[index]) if work.is_kept else _grouping(traces[index])
             for index, work in enumerate(works)
-            if is_whole[index] or self._facts.may_be_personal(work.facts)
+            if work.is_kept or self._facts.may_be_personal(work.facts)
         }
+        found = list(traces)
         for index, trace in zip(asked, self._redacted(list(asked.values())) if asked else (), strict=True):
-            if modes[index] != FULL:
-                found[index] = trace
+            found[index] = trace if modes[index] != FULL else _unredacted(traces[index], trace)
             works[index].facts = self._facts.redacted(works[index].facts, trace.route, trace.tags, trace.observations)
         return found
 
@@ -158,8 +156,26 @@ class Pipeline:
         return [_withheld(trace) for trace in traces]
 
 
-def _flagged(trace: Trace) -> Trace:
-    return replace(trace, flags=(*trace.flags, UNREDACTED))
+def _shown(trace: Trace, mode: str) -> Trace:
+    """What of a turn that is kept redaction has to see: of one whose texts are kept as they were, its names."""
+    return without_content(trace) if mode == FULL else trace
+
+
+def _unredacted(trace: Trace, redacted: Trace) -> Trace:
+    """The texts as they were under the names that redaction left: those are no texts to who may see none, are sent on,
+    and sums that are made anew from the rows take them from there."""
+    return replace(
+        trace,
+        name=redacted.name,
+        route=redacted.route,
+        tags=redacted.tags,
+        flags=(*trace.flags, UNREDACTED),
+        redaction_failed=redacted.redaction_failed,
+        observations=tuple(
+            replace(step, name=named.name, tags=named.tags)
+            for step, named in zip(trace.observations, redacted.observations, strict=True)
+        ),
+    )
 
 
 def _grouping(trace: Trace) -> Trace:

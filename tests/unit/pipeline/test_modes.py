@@ -134,4 +134,4 @@ def test_sums_name_steps_as_redaction_left_them_whatever_is_kept(chosen: dict[st
     assert {fact.route for fact in found.facts} == {"/x"}
     if "content_rules" in chosen:
         assert found.trace is not None
-        assert (found.trace.input, found.trace.observations[0].name) == ("a b c", "s1")
+        assert (found.trace.input, found.trace.observations[0].name) == ("a b c", "someone")
