@@ -22,28 +22,31 @@ _EXTRA: Final = {"postgresql": "postgres", "mysql": "mysql", "mariadb": "mysql"}
 _RENAMED: Final = {"asyncpg": {"ssl": "sslmode", "prepared_statement_cache_size": None, "timeout": "connect_timeout"}}
 
 
-def sync_url(text: str | URL) -> URL:
+def sync_url(text: str | URL, setting: str = "database_url") -> URL:
     """The URL with a sync driver: `postgresql+asyncpg` becomes `postgresql+psycopg`, `sqlite+aiosqlite` `sqlite`.
+
+    Args:
+        setting: where it was stated, for messages.
 
     Raises:
         SettingsError: not a URL, or no database that we support. DriverMissing: no driver is installed.
     """
-    url = _parsed(text)
+    url = _parsed(text, setting)
     family, _, driver = url.drivername.partition("+")
     if family == "sqlite":
         return url.set(drivername="sqlite")
     if family not in _FAMILY:
-        raise SettingsError(f"database_url: {family} is not supported; use sqlite, postgresql or mariadb")
+        raise SettingsError(f"{setting}: {family} is not supported; use sqlite, postgresql or mariadb")
     family = _FAMILY[family]
     return url.set(drivername=f"{family}+{_driver(family, driver)}", query=_query(url, driver))
 
 
-def _parsed(text: str | URL) -> URL:
+def _parsed(text: str | URL, setting: str) -> URL:
     try:
         return make_url(text)
     except (ArgumentError, ValueError):
         # The text may hold a password: it is not shown.
-        raise SettingsError("database_url: not a SQLAlchemy URL such as postgresql://user@host/name") from None
+        raise SettingsError(f"{setting}: not a SQLAlchemy URL such as postgresql://user@host/name") from None
 
 
 def _driver(family: str, wanted: str) -> str:

@@ -43,15 +43,18 @@ class Database:
         engine: the host's engine (sync or async). Its connection settings are used through a pool of our own, so that
             no pragma, time limit or open transaction of ours reaches the host's connections; an in-memory SQLite
             engine is shared as it is.
+        setting: where the URL was stated, for messages.
 
     Raises:
         SettingsError, DriverMissing: at once, when the URL cannot be used.
     """
 
-    def __init__(self, url: str | URL | Secret | None = None, *, engine: Any = None) -> None:
+    def __init__(
+        self, url: str | URL | Secret | None = None, *, engine: Any = None, setting: str = "database_url"
+    ) -> None:
         self._host_engine: Engine | None = getattr(engine, "sync_engine", engine)
         given = self._host_engine.url if self._host_engine is not None else url
-        self.url = sync_url(given.reveal() if isinstance(given, Secret) else given or OWN_FILE)
+        self.url = sync_url(given.reveal() if isinstance(given, Secret) else given or OWN_FILE, setting)
         self.is_memory = is_memory(self.url)
         self.pace = Pace(GUEST_LOCK_SECONDS / 2)  # of transactions in a host's SQLite file
         self._is_guest: bool | None = True if self._host_engine is not None else None

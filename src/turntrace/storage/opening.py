@@ -13,14 +13,15 @@ def open_database(settings: Settings, engine: Any = None) -> Database:
     """The database of these settings."""
     database = Database(settings.database_url, engine=engine)
     database.cipher = cipher_of(settings)
-    database.stores = {name: _store(url, database.cipher) for name, url in settings.content_stores().items()}
+    database.stores = {name: _store(name, url, database.cipher) for name, url in settings.content_stores().items()}
     return database
 
 
-def _store(url: Secret, cipher: Cipher | None) -> Database:
-    store = Database(url)
+def _store(environment: str, url: Secret, cipher: Cipher | None) -> Database:
+    setting = f"content_urls, {environment}"
+    store = Database(url, setting=setting)
     if store.is_memory:  # each process would have one of its own
-        raise SettingsError("content_urls: content cannot lie in memory: name a file or a server")
+        raise SettingsError(f"{setting}: content cannot lie in memory: name a file or a server")
     store.cipher, store.is_store = cipher, True
     return store
 

@@ -525,9 +525,19 @@ def test_the_audit_log_is_told_where_content_lies() -> None:
     assert declared(Settings())["content_urls"] is None
 
 
-def test_content_cannot_lie_in_memory() -> None:
-    with pytest.raises(SettingsError, match="memory"):
-        open_database(Settings(content_urls={EU: "sqlite://"}))  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("url", "what"), [("sqlite://", "memory"), ("oracle://me:sesame@eu.example/x", "oracle is not supported")]
+)
+def test_a_url_that_is_of_no_use_is_said_to_be_that_of_its_store(url: str, what: str) -> None:
+    with pytest.raises(SettingsError, match=rf"^content_urls, {EU}: .*{what}") as refused:
+        open_database(Settings(content_urls={EU: url}))  # type: ignore[arg-type]
+    assert "sesame" not in str(refused.value)
+    assert "database_url" not in str(refused.value)
+
+
+def test_the_url_of_the_main_database_is_said_to_be_its_own() -> None:
+    with pytest.raises(SettingsError, match="^database_url: oracle"):
+        open_database(Settings(database_url="oracle://me:sesame@eu.example/x"))  # type: ignore[arg-type]
 
 
 def test_the_doctor_looks_at_stores(main: Database, store_url: URL) -> None:
