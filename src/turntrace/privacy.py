@@ -103,7 +103,11 @@ class Privacy:
         return self._database.transact(_lift, stored_ids(self._keys, user_id), name, actor)
 
     def export_subject(self, user_id: str) -> Iterator[dict[str, Any]]:
-        """Everything held about a person, one JSON object a record, as `GET /subjects/{user_id}/export`."""
+        """Everything held about a person, one JSON object a record, as `GET /subjects/{user_id}/export`.
+
+        Raises:
+            DatabaseUnavailable: a database that has some of it is away. From the iterator, where it goes meanwhile.
+        """
         return portability.records(self._database, stored_ids(self._keys, user_id))
 
     def receipt(self, erasure_id: str) -> Receipt:

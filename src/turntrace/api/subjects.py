@@ -30,7 +30,8 @@ async def _export(call: Call) -> Answer:
     is_zip = call.values.get("format") == "zip"
     label = subject_names(keys_of(call), _user(call))[0]
     await call.run(call.context.database.transact, _note, label, actor(call))
-    found = portability.records(call.context.database, stored_ids(call.context.keyring, _user(call)))
+    user_ids = stored_ids(call.context.keyring, _user(call))
+    found = await call.run(portability.records, call.context.database, user_ids)
     parts: Iterator[bytes] = portability.archive(found) if is_zip else portability.lines(found)
     name = "subject.zip" if is_zip else "subject.jsonl"
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
@@ -63,7 +64,7 @@ ENDPOINTS: Final[Sequence[Endpoint]] = (
         method="GET",
         path="/subjects/{user_id:path}/export",
         name="exportSubject",
-        summary="Everything held about a person; JSON lines, the first is a manifest",
+        summary="Everything held about a person; JSON lines, the first is a manifest, the last says if all is there",
         handle=_export,
         scopes=("read", "erase"),
         parameters=(_FORM,),

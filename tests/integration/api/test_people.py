@@ -93,7 +93,8 @@ async def test_everything_held_about_a_person_can_be_had(database: Database, peo
     assert found[0]["input"] == "How do I descale the kettle?"
     assert found[0]["observations"][0]["documents"][0]["content"] == "Use vinegar."
     assert found[0]["scores"][0]["value"] == "fine"
-    assert {line["record"] for line in lines} == {"manifest", "trace", "score", "session"}
+    assert {line["record"] for line in lines} == {"manifest", "trace", "score", "session", "end"}
+    assert lines[-1] == {"record": "end", "is_complete": True, "traces": 3, "unreadable_traces": 0}
     assert "bob" not in answer.text
     packed = await people.get("/subjects/anna%2F1/export?format=zip")
     with zipfile.ZipFile(io.BytesIO(packed.content)) as file:

@@ -80,7 +80,8 @@ def test_turns_and_sessions_are_erased_and_unknown_ones_said(tt: Turntrace, data
 
 def test_a_copy_of_everything(tt: Turntrace) -> None:
     found = list(tt.privacy.export_subject("anna"))
-    assert [record["record"] for record in found] == ["manifest", "trace", "session"]
+    assert [record["record"] for record in found] == ["manifest", "trace", "session", "end"]
+    assert found[-1] == {"record": "end", "is_complete": True, "traces": 1, "unreadable_traces": 0}
     assert found[1]["user_id"] == "anna"
 
 

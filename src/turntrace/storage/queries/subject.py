@@ -8,12 +8,13 @@ from sqlalchemy import Connection, Table, and_, or_, select, union
 from turntrace.errors import Ambiguous, NotFound
 from turntrace.records.erasure import Target
 from turntrace.records.trace import Trace
-from turntrace.storage import belonging, tables
+from turntrace.storage import belonging, bulk, residence, tables
+from turntrace.storage.content import Codec
 from turntrace.storage.database import Database
 from turntrace.storage.queries import traces
 
 _PAGE: Final = 50
-_s, _t = tables.session.c, tables.trace.c
+_s, _t, _c = tables.session.c, tables.trace.c, tables.content.c
 # Told in another form with the turn, or sealed pieces of it, or of no turn's content.
 _TOLD: Final = frozenset(
     table.name
@@ -64,6 +65,21 @@ def turn_ids(c: Connection, target: Target) -> list[str]:
     return list(c.execute(ordered).scalars())
 
 
+def look(database: Database, ids: Sequence[str]) -> None:
+    """Nothing, where every store of `content_urls` that has content of these turns can be read.
+
+    Raises:
+        DatabaseUnavailable, SchemaOutOfDate: one is away, or not named.
+    """
+    names: set[str] = set()
+    for page in _pages(ids, bulk.KEYS_AT_ONCE):
+        with database.read() as c:
+            away = select(_c.data).where(bulk.among(c, _c.turn_id, page), _c.codec == int(Codec.STORE))
+            names |= {residence.Pointer.read(data).store for data in c.execute(away).scalars()}
+    for name in sorted(names):
+        residence.look(residence.named(database.stores, name))
+
+
 def turns(database: Database, ids: Sequence[str]) -> Iterator[Trace]:
     """These turns with everything, in this order; a page in memory at a time.
 
@@ -105,6 +121,7 @@ def _of(database: Database, name: str, table: Table, condition: Any) -> Iterator
     yield from ((name, row) for row in found)
 
 
-def _pages(ids: Sequence[str]) -> Iterator[list[str]]:
-    for start in range(0, len(ids), _PAGE):
-        yield list(ids[start : start + _PAGE])
+def _pages(ids: Sequence[str], size: int | None = None) -> Iterator[list[str]]:
+    size = size or _PAGE
+    for start in range(0, len(ids), size):
+        yield list(ids[start : start + size])
