@@ -6,6 +6,7 @@ import re
 import threading
 import urllib.request
 from collections.abc import Iterator
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
@@ -139,6 +140,20 @@ def test_a_report_is_sent_once_and_again_where_it_did_not_arrive(
     assert sorted(sent) == ["csv", "html", "title"]
     assert sent["title"].endswith("$3.50")
     assert "report" not in {job.name for job in assembly.jobs(Settings(), KeyRing([b"k" * 32], is_explicit=True))}
+
+
+@pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("allowed", [(), ("127.0.0.1",), ("reports.example",)])
+def test_outgoing_hosts_alone_decide_on_the_addresses_of_the_operators_settings(
+    database: Database, inbox: tuple[str, type[_Inbox]], allowed: tuple[str, ...]
+) -> None:
+    address, handler = inbox
+    settings = Settings(report_every="day", report_to=f"http://{address}/hook", outgoing_hosts=allowed)
+    job = next(job for job in assembly.jobs(settings, KeyRing([b"k" * 32], is_explicit=True)) if job.name == "report")
+    is_refused = allowed == ("reports.example",)
+    with pytest.raises(TurntraceError, match=r"^1 addresses") if is_refused else nullcontext():
+        job.run(database)
+    assert len(handler.received) == (0 if is_refused else 1)
 
 
 MADE = Report(title="Spending", html="<p>$1</p>", csv="feature,cost_usd\n")
