@@ -7,6 +7,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import mysql
 
+from turntrace.storage import ddl
+
 revision = "0010"
 down_revision = "0009"
 branch_labels = None
@@ -16,18 +18,19 @@ LONG_TEXT = sa.Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
 
 
 def upgrade() -> None:
-    op.add_column(
+    ddl.add_column(
         "turntrace_evaluation", sa.Column("repeat_number", sa.SmallInteger(), nullable=False, server_default="0")
     )
-    op.add_column("turntrace_evaluation", sa.Column("verdict", sa.String(255), nullable=True))
-    op.add_column("turntrace_observation", sa.Column("data_source", sa.String(255), nullable=True))
-    op.add_column("turntrace_comment", sa.Column("quote", LONG_TEXT, nullable=True))
+    ddl.add_column("turntrace_evaluation", sa.Column("verdict", sa.String(255), nullable=True))
+    ddl.add_column("turntrace_observation", sa.Column("data_source", sa.String(255), nullable=True))
+    ddl.add_column("turntrace_comment", sa.Column("quote", LONG_TEXT, nullable=True))
 
 
 def downgrade() -> None:
     # Without the column they would be taken for judgements of their own.
-    op.execute("DELETE FROM turntrace_evaluation WHERE repeat_number > 0")
-    op.drop_column("turntrace_comment", "quote")
-    op.drop_column("turntrace_observation", "data_source")
-    op.drop_column("turntrace_evaluation", "verdict")
-    op.drop_column("turntrace_evaluation", "repeat_number")
+    if ddl.has_column("turntrace_evaluation", "repeat_number", otherwise=True):
+        op.execute("DELETE FROM turntrace_evaluation WHERE repeat_number > 0")
+    ddl.drop_column("turntrace_comment", "quote")
+    ddl.drop_column("turntrace_observation", "data_source")
+    ddl.drop_column("turntrace_evaluation", "verdict")
+    ddl.drop_column("turntrace_evaluation", "repeat_number")

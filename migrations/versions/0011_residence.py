@@ -10,6 +10,7 @@ from alembic import context, op
 from sqlalchemy.types import TypeEngine
 
 from turntrace.errors import TurntraceError
+from turntrace.storage import ddl
 
 revision = "0011"
 down_revision = "0010"
@@ -30,7 +31,7 @@ def fixed(length: int) -> TypeEngine[str]:
 
 
 def upgrade() -> None:
-    op.create_table(
+    ddl.create_table(
         "turntrace_stray",
         sa.Column("blob_id", fixed(32), primary_key=True, nullable=False),
         sa.Column("store", fixed(40), nullable=False),
@@ -39,18 +40,20 @@ def upgrade() -> None:
         sa.Column("at_us", sa.BigInteger(), nullable=False),
         **OPTIONS,
     )
-    op.create_index("ix_turntrace_stray_turn", "turntrace_stray", ["turn_id"])
-    op.create_index("ix_turntrace_stray_store", "turntrace_stray", ["is_staged", "store", "blob_id"])
+    ddl.create_index("ix_turntrace_stray_turn", "turntrace_stray", ["turn_id"])
+    ddl.create_index("ix_turntrace_stray_store", "turntrace_stray", ["is_staged", "store", "blob_id"])
 
 
 def downgrade() -> None:
     # Who drops everything drops the stores, too. Else nobody would know any more what is in them.
     if not context.is_offline_mode() and not context.config.attributes.get("is_dropping_all"):
         _refuse_where_stores_are_used()
-    op.drop_table("turntrace_stray")
+    ddl.drop_table("turntrace_stray")
 
 
 def _refuse_where_stores_are_used() -> None:
     for name, where in (("turntrace_stray", sa.true()), ("turntrace_content", sa.column("codec") == STORE)):
+        if not ddl.has_table(name, otherwise=True):
+            continue  # dropped, before it broke off
         if op.get_bind().execute(sa.select(sa.literal(1)).select_from(sa.table(name)).where(where).limit(1)).first():
             raise TurntraceError(f"{name} has rows of content in databases of content_urls: 0010 would forget it there")

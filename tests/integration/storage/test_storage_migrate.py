@@ -6,7 +6,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine, inspect, text
+from sqlalchemy import create_engine, event, inspect, text
 
 from turntrace.errors import SchemaOutOfDate, SchemaTooNew
 from turntrace.storage import migrate, tables
@@ -33,6 +33,56 @@ def test_going_down_to_base_leaves_no_table_and_up_again_works(database: Databas
     with database.read() as connection:
         assert inspect(connection).get_table_names() == []
     assert migrate.upgrade(database) == migrate.HEAD
+    assert _differences(database) == []
+
+
+_DDL = ("CREATE", "ALTER", "DROP")
+
+
+class _Lost(Exception):
+    """The connection is lost."""
+
+
+class _BreaksOff:
+    """After so many changes of tables the connection is lost."""
+
+    def __init__(self, database: Database, changes: int) -> None:
+        self._engine, self.left = database.engine, changes
+
+    def __enter__(self) -> None:
+        event.listen(self._engine, "after_cursor_execute", self._count)
+
+    def __exit__(self, *_: object) -> None:
+        event.remove(self._engine, "after_cursor_execute", self._count)
+
+    def _count(self, connection: object, cursor: object, statement: str, *_: object) -> None:
+        if statement.lstrip().startswith(_DDL):
+            self.left -= 1
+            if self.left == 0:
+                raise _Lost
+
+
+# Changes of tables that 0009 to 0011 make, and that going back makes.
+_UP, _DOWN = 11, 9
+
+
+def test_a_migration_that_broke_off_goes_on(database: Database) -> None:
+    """MariaDB has committed every change that was made before."""
+    migrate.downgrade(database, "0008")
+    for changes in range(1, _UP + 1):
+        with pytest.raises(_Lost), _BreaksOff(database, changes):
+            migrate.upgrade(database)
+        assert migrate.upgrade(database) == migrate.HEAD
+        assert _differences(database) == []
+        migrate.downgrade(database, "0008")
+
+
+def test_a_way_back_that_broke_off_goes_on(database: Database) -> None:
+    for changes in range(1, _DOWN + 1):
+        with pytest.raises(_Lost), _BreaksOff(database, changes):
+            migrate.downgrade(database, "0008")
+        assert migrate.downgrade(database, "0008") == "0008"
+        assert migrate.upgrade(database) == migrate.HEAD
     assert _differences(database) == []
 
 
