@@ -212,3 +212,26 @@ def test_no_span_and_no_baggage_write_nothing() -> None:
     sent: dict[str, str] = {}
     OURS.inject(sent, trace.set_span_in_context(trace.INVALID_SPAN, Context()))
     assert sent == {}
+
+
+def test_a_context_that_is_given_counts_and_not_the_turn_around() -> None:
+    around, other = Turn(ListRecorder(), name="POST /ask"), Turn(ListRecorder(), name="POST /other")
+    of_other = trace.set_span_in_context(other.make_root(), Context())
+    token = attach(Context())
+    activation = activate(around)
+    empty: dict[str, str] = {}
+    elsewhere: dict[str, str] = {}
+    try:
+        own = trace.set_span_in_context(trace.get_current_span(), Context())
+        with observation(None, "step") as step:
+            OURS.inject(empty, Context())
+            OURS.inject(elsewhere, of_other)
+            OURS.inject(here := {}, own)
+    finally:
+        deactivate(activation)
+        detach(token)
+    assert empty == {}
+    for sent, turn in ((elsewhere, other), (here, around)):
+        _, trace_id, called, _ = sent["traceparent"].split("-")
+        assert (trace_id, called[:12]) == (turn.trace_id, turn.span_id[:12])
+        assert called not in (turn.span_id, step.span_id)

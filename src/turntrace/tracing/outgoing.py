@@ -73,9 +73,15 @@ def inject_place(headers: MutableMapping[str, str], turn: Turn) -> None:
     own = turn.span_context()
     current = trace.get_current_span().get_span_context()
     if current.trace_id != own.trace_id or current.span_id == own.span_id:
-        inject_context(headers, own, span_id=_call_id(own.span_id))
+        inject_call(headers, turn)
     else:
         inject_context(headers, current)
+
+
+def inject_call(headers: MutableMapping[str, str], turn: Turn) -> None:
+    """Write the place of a call that hangs below the turn itself: it has no span of its own and gets an id."""
+    own = turn.span_context()
+    inject_context(headers, own, span_id=_call_id(own.span_id))
 
 
 def _call_id(span_id: int) -> int:

@@ -17,7 +17,7 @@ from opentelemetry.trace import NonRecordingSpan
 
 from turntrace.tracing.baggage import BAGGAGE, BaggageEntry, baggage_values, format_baggage, parse_baggage
 from turntrace.tracing.context import current_span, current_turn, with_span
-from turntrace.tracing.outgoing import inject_place
+from turntrace.tracing.outgoing import inject_call
 from turntrace.tracing.propagation import TRACEPARENT, TRACESTATE, inject_context, read_context
 
 _RECEIVED: Final = create_key("turntrace.baggage")  # the entries as they stood in the header
@@ -55,7 +55,12 @@ class ExactPropagator(TextMapPropagator):
     def inject(
         self, carrier: CarrierT, context: Context | None = None, setter: Setter[CarrierT] = default_setter
     ) -> None:
-        """Write the place of `context` (the current one, the current turn) and its baggage into the carrier."""
+        """Write the place of `context` and its baggage into the carrier.
+
+        Args:
+            context: a given one counts as it is, without a span it has no place; None: the current one, and where that
+                has no span the current turn.
+        """
         headers: dict[str, str] = {}
         _place(headers, context)
         text = format_baggage(_entries(context))
@@ -70,9 +75,11 @@ def _texts(getter: Getter[CarrierT], carrier: CarrierT, name: str) -> Sequence[s
 
 
 def _place(headers: dict[str, str], context: Context | None) -> None:
-    place, turn = current_span(context).get_span_context(), current_turn()
-    if turn is not None and (not place.is_valid or place.span_id == turn.span_context().span_id):
-        inject_place(headers, turn)  # an outgoing call that has no span of its own gets an id
+    span = current_span(context)
+    place, turn = span.get_span_context(), getattr(span, "turn", None) or current_turn()
+    is_turns = place.is_valid and turn is not None and place.span_id == turn.span_context().span_id
+    if turn is not None and (is_turns or (context is None and not place.is_valid)):
+        inject_call(headers, turn)
     else:
         inject_context(headers, place)
 
