@@ -10,6 +10,7 @@ from sqlalchemy import Connection, select
 from turntrace.records.batch import Reception, Worked
 from turntrace.records.fragment import FrameKind
 from turntrace.storage import bulk, content, late, narrow, received, strays, tables, tombstones
+from turntrace.storage.content import TurnContent
 from turntrace.storage.queries.row import to_observation, to_trace
 from turntrace.storage.residence import without_texts
 from turntrace.storage.rollups import Rollup
@@ -104,6 +105,7 @@ class TurnWriter:
         self._leave_out: dict[str, int] = {}
         self._late: list[Worked] = []
         self._keep_after_all: set[str] = set()
+        self._early: dict[str, TurnContent] = {}
         self._receptions: list[Reception] = []
 
     def sort(self, prepared: Sequence[Prepared], digest_key: str) -> None:
@@ -116,6 +118,7 @@ class TurnWriter:
         if refused:
             self._refuse(refused, prepared)
         wanted = [item for item in prepared if item.id not in refused]
+        self._early = self._contents({item.id for item in wanted if self._ends_after_late(item)})
         for item in _in_order(wanted):
             self._decide(item)
         self._receptions = [item.worked.reception for item in wanted if item.worked.reception is not None]
@@ -128,6 +131,20 @@ class TurnWriter:
         if len(self._known) < len(ids):
             rows = self._connection.execute(select(sampled.turn_id).where(sampled.turn_id.in_(bulk.rounded(ids))))
             self._sampled.update(row[0] for row in rows)
+
+    def _ends_after_late(self, item: Prepared) -> bool:
+        """Whether this is the END of a turn that a late fragment came before."""
+        worked, known = item.worked, self._known.get(item.id)
+        is_own_end = _is_end(worked) and worked.kind is not FrameKind.OTLP and worked.is_kept
+        return is_own_end and known is not None and known.has_late and not known.is_final
+
+    def _contents(self, turn_ids: set[str]) -> dict[str, TurnContent]:
+        """Content by turn id, of all at once: what a store has of them, it is asked for once."""
+        c = tables.content.c
+        found = sorted(turn_ids)
+        wanted = select(c.turn_id, c.codec, c.key_id, c.data).where(c.turn_id.in_(bulk.rounded(found)))
+        rows = self._connection.execute(wanted).all() if found else ()
+        return late.opened(self._connection, rows, self._staging)
 
     def _refuse(self, refused: tombstones.Refused, prepared: Iterable[Prepared]) -> None:
         """Nothing of an erased turn is stored; what a running or late one had left goes."""
@@ -268,12 +285,8 @@ class TurnWriter:
         o = tables.observation.c
         rows = self._connection.execute(select(tables.observation).where(o.turn_id == item.id)).mappings()
         trace = replace(to_trace(stored), observations=tuple(to_observation(row, stored) for row in rows))
-        c = tables.content.c
-        columns = (c.turn_id, c.codec, c.key_id, c.data)
-        blob = self._connection.execute(select(*columns).where(c.turn_id == item.id)).first()
-        if blob is not None:
-            opened = late.opened(self._connection, [blob], self._staging)[item.id]
-            trace = content.filled_trace(trace, opened)
+        if item.id in self._early:
+            trace = content.filled_trace(trace, self._early[item.id])
         flags = tuple(flag for flag in trace.flags if flag not in (LATE_COUNTED, LATE_UNCOUNTED))
         if self._staging is not None and self._staging.has_lost(item.id):
             flags = (*flags, LOST)

@@ -116,6 +116,23 @@ def test_an_end_replaces_a_late_fragment_whose_blob_is_gone(main: Database) -> N
     assert s.loss(main) == {"stored": 1}
 
 
+def test_many_ends_that_come_after_their_late_fragments_are_one_batch(
+    main: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns = range(1, 31)
+    s.write(main, *(late(turn, observations=(s.generation(turn, 7, output=f"{CANARY} early"),)) for turn in turns))
+    whole, asked = residence.blobs, []
+    monkeypatch.setattr(residence, "blobs", lambda *given: asked.append(True) or whole(*given))
+    s.write(main, *(s.end(told(turn)) for turn in turns))
+    assert len(asked) <= 3  # whatever their number
+    found = [r.read(main, turn) for turn in turns]
+    assert {trace.output for trace in found} == {f"{CANARY} output"}
+    assert {item.output for trace in found for item in trace.observations if item.span_id == s.span_id(7)} == {
+        f"{CANARY} early"
+    }
+    assert s.loss(main) == {"stored": 30}
+
+
 @pytest.mark.parametrize("pointer", [b"{", b"[]", b'{"store": "production-eu"}', b"\xff"])
 def test_a_damaged_pointer_is_a_flag_and_the_others_are_followed(main: Database, pointer: bytes) -> None:
     s.write(main, s.end(told(1)), s.end(told(2)))
