@@ -4,10 +4,11 @@ import os
 import statistics
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-HEAVY = ("spacy", "sqladmin", "presidio_analyzer", "sqlmodel", "sqlalchemy", "starlette", "opentelemetry.sdk")
+HEAVY = ("spacy", "sqladmin", "presidio_analyzer", "sqlalchemy", "starlette", "opentelemetry.sdk")
 
 
 def python(code: str) -> str:
@@ -29,3 +30,14 @@ def test_importing_the_middleware_loads_nothing_heavy() -> None:
         f"print([name for name in {HEAVY!r} if name in sys.modules])"
     )
     assert python(code).strip() == "[]"
+
+
+def test_a_command_that_reads_the_database_loads_no_object_mapper(tmp_path: Path) -> None:
+    # Its import and its classes of our tables would cost each process that opens the database a third of a second.
+    url = f"sqlite:///{tmp_path / 'turntrace.db'}"
+    python(f"from turntrace.cli import main; main(['db', 'upgrade', '--database-url', {url!r}])")
+    code = (
+        f"import sys; from turntrace.cli import main; main(['users', 'list', '--database-url', {url!r}]); "
+        "print([name for name in ('sqlalchemy.orm', 'pydantic') if name in sys.modules])"
+    )
+    assert python(code).splitlines()[-1] == "[]"

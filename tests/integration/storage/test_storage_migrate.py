@@ -153,9 +153,3 @@ def test_tables_of_ours_are_left_out_of_the_hosts_autogenerate(database: Databas
 
         found = compare_metadata(context, MetaData())
     assert [difference[1].name for difference in found] == ["customer"]
-
-
-def test_our_tables_are_not_in_the_metadata_of_the_host() -> None:
-    from sqlmodel import SQLModel
-
-    assert not [name for name in SQLModel.metadata.tables if name.startswith(tables.PREFIX)]

@@ -13,9 +13,9 @@ from wtforms.validators import InputRequired, Length
 from turntrace.errors import InvalidInput
 from turntrace.panel.trail import noted
 from turntrace.panel.views.entity import EntityView, Formatters, Labels, badge, now_us, required, when
+from turntrace.panel.views.row import AccountRow
 from turntrace.panel.visit import Visit, visit_of
 from turntrace.storage import people
-from turntrace.storage.tables.people import AccountRow
 
 ROLES = {
     "reviewer": "reviewer: their review queues, nothing else",

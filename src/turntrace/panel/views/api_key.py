@@ -12,9 +12,9 @@ from wtforms.widgets import CheckboxInput, ListWidget
 
 from turntrace.panel.trail import noted
 from turntrace.panel.views.entity import EntityView, Formatters, Labels, badge, now_us, required, when
+from turntrace.panel.views.row import ApiKeyRow
 from turntrace.panel.visit import Visit, visit_of
 from turntrace.storage import keys
-from turntrace.storage.tables.people import ApiKeyRow
 
 SCOPES = {
     "read": "read: traces, sessions, scores, costs",

@@ -14,11 +14,11 @@ from wtforms.validators import InputRequired, Optional, Regexp
 
 from turntrace.panel.trail import noted
 from turntrace.panel.views.entity import EntityView, Formatters, Labels, now_us, required, when
+from turntrace.panel.views.row import PriceRow
 from turntrace.panel.visit import Visit, visit_of
 from turntrace.pipeline import own_price
 from turntrace.records.usage import Price
 from turntrace.storage import prices
-from turntrace.storage.tables.people import PriceRow
 
 RATES: Final = {
     "input_mtok": "Input",

@@ -1,10 +1,10 @@
-"""Every table of Turntrace, as Core tables; the row classes stand in the modules, one noun a file.
+"""Every table of Turntrace, declared in the modules, one noun a file.
 
-`metadata` is our own, apart from `SQLModel.metadata`. The migrations build what stands here, and a test compares.
+`metadata` is our own, apart from the host's. The migrations build what stands here, and a test compares.
 """
 
 from turntrace.storage.tables.alert import alert, alert_rule, probe
-from turntrace.storage.tables.column import PREFIX, Row, metadata
+from turntrace.storage.tables.column import PREFIX, metadata
 from turntrace.storage.tables.dataset import dataset, dataset_item, experiment, experiment_run, run_item
 from turntrace.storage.tables.erasure import erasure, fence, tombstone
 from turntrace.storage.tables.outbound import destination, outbound
@@ -40,7 +40,6 @@ VERSION_TABLE = PREFIX + "alembic_version"
 __all__ = [
     "PREFIX",
     "VERSION_TABLE",
-    "Row",
     "account",
     "alert",
     "alert_rule",

@@ -1,21 +1,33 @@
-"""Column types alike on SQLite, PostgreSQL and MariaDB, and the registry all tables of ours live in.
+"""Column types alike on SQLite, PostgreSQL and MariaDB, and how tables of ours are made.
 
 No floats (single precision on MariaDB), no text without a length or an explicit `Text`. Text compares byte by byte on
 MariaDB (binary collation), so ids that differ in case are different there too.
 """
 
-import re
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, SmallInteger, String, Table, Text, text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Constraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    text,
+)
 from sqlalchemy.dialects import mysql
-from sqlalchemy.orm import declared_attr, registry
 from sqlalchemy.types import TypeEngine
-from sqlmodel import Field, SQLModel
 
 from turntrace.storage.seal import Sealed
 
 PREFIX: Final = "turntrace_"
+metadata: Final = MetaData()  # ours, apart from the host's
 
 # InnoDB's default character set and collation are the server's: state ours. Rows of both dialect names.
 _OPTIONS: Final[dict[str, Any]] = {
@@ -23,6 +35,8 @@ _OPTIONS: Final[dict[str, Any]] = {
     for name in ("mysql", "mariadb")
     for key, value in (("engine", "InnoDB"), ("charset", "utf8mb4"), ("collate", "utf8mb4_bin"))
 }
+
+Kind = TypeEngine[Any] | type[TypeEngine[Any]]
 
 Instant: Final = BigInteger  # microseconds since the Unix epoch, UTC
 Nano: Final = BigInteger  # nano-dollars
@@ -47,19 +61,14 @@ SpanId: Final = fixed(16)
 Word: Final = fixed(24)  # values of enumerations
 
 
-def column(kind: Any, *arguments: Any, **options: Any) -> Any:
-    """A NOT NULL column of a SQLModel class."""
-    return Field(sa_column=Column(kind, *arguments, **{"nullable": False, **options}))
+def column(name: str, kind: Kind, **options: Any) -> Column[Any]:
+    """A NOT NULL column."""
+    return Column(name, kind, nullable=False, **options)
 
 
-def optional(kind: Any, *arguments: Any, **options: Any) -> Any:
-    """A nullable column of a SQLModel class."""
-    return Field(default=None, sa_column=Column(kind, *arguments, nullable=True, **options))
-
-
-def options(*items: Any, rowid: bool = True) -> Any:
-    """`__table_args__`: indexes and constraints, and whether SQLite gives rows a number besides their key."""
-    return (*items, {**_OPTIONS, "sqlite_with_rowid": rowid})
+def optional(name: str, kind: Kind) -> Column[Any]:
+    """A nullable column."""
+    return Column(name, kind, nullable=True)
 
 
 def index(name: str, *columns: str, unique: bool = False, only: str | None = None) -> Index:
@@ -68,20 +77,8 @@ def index(name: str, *columns: str, unique: bool = False, only: str | None = Non
     return Index(f"ix_{PREFIX}{name}", *columns, unique=unique, postgresql_where=rows, sqlite_where=rows)
 
 
-class Row(SQLModel, registry=registry()):
-    """Rows of Turntrace: their own metadata, apart from the host's. `FooBarRow` lives in `turntrace_foo_bar`."""
-
-    __table_args__ = options()
-
-    @declared_attr.directive
-    def __tablename__(cls) -> str:
-        words = re.findall(r"[A-Z][a-z0-9]*", cls.__name__.removesuffix("Row"))
-        return PREFIX + "_".join(words).lower()
-
-
-metadata: Final = Row.metadata
-
-
-def table(row: type[Row]) -> Table:
-    """The Core table of a row class."""
-    return metadata.tables[str(row.__tablename__)]
+def table(
+    name: str, *parts: Column[Any] | Constraint | Index, rowid: bool = True, within: MetaData = metadata
+) -> Table:
+    """The table `turntrace_<name>`; `rowid`: whether SQLite gives its rows a number besides their key."""
+    return Table(PREFIX + name, within, *parts, sqlite_with_rowid=rowid, **_OPTIONS)

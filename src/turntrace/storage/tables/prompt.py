@@ -5,59 +5,40 @@ from typing import Final
 from sqlalchemy import String
 
 from turntrace.storage.tables import length
-from turntrace.storage.tables.column import (
-    Count,
-    Flag,
-    Instant,
-    LongText,
-    Row,
-    Word,
-    column,
-    fixed,
-    index,
-    optional,
-    options,
-    table,
+from turntrace.storage.tables.column import Count, Flag, Instant, LongText, Word, column, fixed, index, optional, table
+
+# A named prompt.
+prompt: Final = table(
+    "prompt",
+    column("id", fixed(32), primary_key=True),
+    column("name", String(length.PROMPT)),
+    optional("description", LongText),
+    column("is_archived", Flag),
+    column("created_at_us", Instant),
+    column("updated_at_us", Instant),
+    index("prompt_name", "name", unique=True),
 )
 
+# One numbered, immutable text (`kind` text) or list of messages (`kind` chat, JSON) with its configuration.
+prompt_version: Final = table(
+    "prompt_version",
+    column("prompt_id", fixed(32), primary_key=True),
+    column("version", Count, primary_key=True, autoincrement=False),
+    column("kind", Word),
+    column("body", LongText),
+    optional("config", LongText),  # JSON
+    optional("commit_message", LongText),
+    column("content_hash", fixed(64)),
+    optional("author", String(length.NAME)),
+    column("created_at_us", Instant),
+)
 
-class PromptRow(Row, table=True):
-    """A named prompt."""
-
-    __table_args__ = options(index("prompt_name", "name", unique=True))
-
-    id: str = column(fixed(32), primary_key=True)
-    name: str = column(String(length.PROMPT))
-    description: str | None = optional(LongText)
-    is_archived: bool = column(Flag)
-    created_at_us: int = column(Instant)
-    updated_at_us: int = column(Instant)
-
-
-class PromptVersionRow(Row, table=True):
-    """One numbered, immutable text (`kind` text) or list of messages (`kind` chat, JSON) with its configuration."""
-
-    prompt_id: str = column(fixed(32), primary_key=True)
-    version: int = column(Count, primary_key=True, autoincrement=False)
-    kind: str = column(Word)
-    body: str = column(LongText)
-    config: str | None = optional(LongText)  # JSON
-    commit_message: str | None = optional(LongText)
-    content_hash: str = column(fixed(64))
-    author: str | None = optional(String(length.NAME))
-    created_at_us: int = column(Instant)
-
-
-class PromptLabelRow(Row, table=True):
-    """A movable pointer such as `production`; `weight` splits traffic between labels of one group."""
-
-    prompt_id: str = column(fixed(32), primary_key=True)
-    label: str = column(String(64), primary_key=True)
-    version: int = column(Count)
-    author: str | None = optional(String(length.NAME))
-    updated_at_us: int = column(Instant)
-
-
-prompt: Final = table(PromptRow)
-prompt_version: Final = table(PromptVersionRow)
-prompt_label: Final = table(PromptLabelRow)
+# A movable pointer such as `production`; `weight` splits traffic between labels of one group.
+prompt_label: Final = table(
+    "prompt_label",
+    column("prompt_id", fixed(32), primary_key=True),
+    column("label", String(64), primary_key=True),
+    column("version", Count),
+    optional("author", String(length.NAME)),
+    column("updated_at_us", Instant),
+)

@@ -10,98 +10,70 @@ from typing import Final
 from sqlalchemy import String
 
 from turntrace.storage.tables import length
-from turntrace.storage.tables.column import (
-    Count,
-    Flag,
-    Instant,
-    LongText,
-    Nano,
-    Row,
-    Serial,
-    Word,
-    column,
-    index,
-    options,
-    table,
+from turntrace.storage.tables.column import Count, Flag, Instant, LongText, Nano, Serial, Word, column, index, table
+
+# Sums of one bucket of time. `grain` is `minute`, `hour` or `day`; `at_us` the start of the bucket (UTC). `dimension`
+# "" is the base: by model, provider, feature and environment, kept by hour and day, and by minute for 48 hours. A
+# marginal (`user`, `session`: by day only; `route`, `release`, `prompt`, `experiment`, `tag`: by hour and day) has its
+# value in `value` (a tag as "key:value", a prompt as "name@version") and is kept by model and environment: `provider`
+# and `feature` are "". `input_length` and `step` (by hour and day, of calls and of every step, as `calls`) have a
+# bucket of `records.rollup.SIZES` and "type:name" in `value`. Turns are counted in rows with model "", calls in rows
+# with the model's name. Every row is one price version and service tier. `own_us` is the time of steps themselves.
+rollup: Final = table(
+    "rollup",
+    column("id", Serial, primary_key=True, autoincrement=True),
+    column("is_compacted", Flag),
+    column("grain", Word),
+    column("at_us", Instant),
+    column("dimension", Word),
+    column("value", String(length.NAME)),
+    column("model", String(length.MODEL)),
+    column("provider", String(length.PROVIDER)),
+    column("feature", String(length.FEATURE)),
+    column("environment", String(length.ENVIRONMENT)),
+    column("price_version", String(length.PRICE_VERSION)),
+    column("tier", String(length.TIER)),
+    column("turns", Count),
+    column("calls", Count),
+    column("errors", Count),
+    column("unpriced", Count),
+    column("input_tokens", Count),
+    column("output_tokens", Count),
+    column("cache_read_tokens", Count),
+    column("cache_write_tokens", Count),
+    column("reasoning_tokens", Count),
+    column("cost_input_nano", Nano),
+    column("cost_output_nano", Nano),
+    column("cost_total_nano", Nano),
+    column("duration_us", Count),
+    column("duration_count", Count),
+    column("ttft_us", Count),
+    column("ttft_count", Count),
+    column("own_us", Count, server_default="0"),
+    index("rollup_at", "dimension", "grain", "is_compacted", "at_us"),
+    index("rollup_value", "dimension", "value", "at_us"),
+    index("rollup_delta", "is_compacted", "id"),
+    index("rollup_people", "dimension", "at_us", "value", "environment", only="grain = 'day' AND model = ''"),
 )
 
-
-class RollupRow(Row, table=True):
-    """Sums of one bucket of time.
-
-    `grain` is `minute`, `hour` or `day`; `at_us` the start of the bucket (UTC). `dimension` "" is the base: by model,
-    provider, feature and environment, kept by hour and day, and by minute for 48 hours. A marginal (`user`, `session`:
-    by day only; `route`, `release`, `prompt`, `experiment`, `tag`: by hour and day) has its value in `value` (a tag as
-    "key:value", a prompt as "name@version") and is kept by model and environment: `provider` and `feature` are "".
-    `input_length` and `step` (by hour and day, of calls and of every step, as `calls`) have a bucket of
-    `records.rollup.SIZES` and "type:name" in `value`. Turns are counted in rows with model "", calls in rows with the
-    model's name. Every row is one price version and service tier. `own_us` is the time of steps themselves.
-    """
-
-    __table_args__ = options(
-        index("rollup_at", "dimension", "grain", "is_compacted", "at_us"),
-        index("rollup_value", "dimension", "value", "at_us"),
-        index("rollup_delta", "is_compacted", "id"),
-        index("rollup_people", "dimension", "at_us", "value", "environment", only="grain = 'day' AND model = ''"),
-    )
-
-    id: int = column(Serial, primary_key=True, autoincrement=True)
-    is_compacted: bool = column(Flag)
-    grain: str = column(Word)
-    at_us: int = column(Instant)
-    dimension: str = column(Word)
-    value: str = column(String(length.NAME))
-    model: str = column(String(length.MODEL))
-    provider: str = column(String(length.PROVIDER))
-    feature: str = column(String(length.FEATURE))
-    environment: str = column(String(length.ENVIRONMENT))
-    price_version: str = column(String(length.PRICE_VERSION))
-    tier: str = column(String(length.TIER))
-    turns: int = column(Count)
-    calls: int = column(Count)
-    errors: int = column(Count)
-    unpriced: int = column(Count)
-    input_tokens: int = column(Count)
-    output_tokens: int = column(Count)
-    cache_read_tokens: int = column(Count)
-    cache_write_tokens: int = column(Count)
-    reasoning_tokens: int = column(Count)
-    cost_input_nano: int = column(Nano)
-    cost_output_nano: int = column(Nano)
-    cost_total_nano: int = column(Nano)
-    duration_us: int = column(Count)
-    duration_count: int = column(Count)
-    ttft_us: int = column(Count)
-    ttft_count: int = column(Count)
-    own_us: int = column(Count, server_default="0")
-
-
-class HistogramRow(Row, table=True):
-    """How many lengths fell into each 1 % log bucket, by hour and day (`grain`, `at_us` as in roll-ups).
-
-    `metric` is `duration` or `ttft` (first byte) of turns, by feature and environment; `call_duration`, `call_ttft`,
-    `call_tpot` (µs per output token after the first), `call_input` or `call_output` (tokens) of model calls, by model,
-    environment and `size` of their input. What a metric is not kept by is "". `counts` is the text of
-    `storage.histograms.packed`: bucket b holds lengths of about `storage.histograms.middle_us(b)`, ± 1 %. One row holds
-    all its buckets: a row a bucket would be thirty times the rows to write and to read.
-    """
-
-    __table_args__ = options(
-        index("histogram_at", "metric", "grain", "is_compacted", "at_us"),
-        index("histogram_delta", "is_compacted", "id"),
-    )
-
-    id: int = column(Serial, primary_key=True, autoincrement=True)
-    is_compacted: bool = column(Flag)
-    grain: str = column(Word)
-    at_us: int = column(Instant)
-    metric: str = column(Word)
-    model: str = column(String(length.MODEL))
-    feature: str = column(String(length.FEATURE))
-    environment: str = column(String(length.ENVIRONMENT))
-    size: str = column(String(length.SIZE), server_default="")  # of `records.rollup.SIZES`
-    counts: str = column(LongText)
-
-
-rollup: Final = table(RollupRow)
-histogram: Final = table(HistogramRow)
+# How many lengths fell into each 1 % log bucket, by hour and day (`grain`, `at_us` as in roll-ups). `metric` is
+# `duration` or `ttft` (first byte) of turns, by feature and environment; `call_duration`, `call_ttft`, `call_tpot` (µs
+# per output token after the first), `call_input` or `call_output` (tokens) of model calls, by model, environment and
+# `size` of their input. What a metric is not kept by is "". `counts` is the text of `storage.histograms.packed`: bucket
+# b holds lengths of about `storage.histograms.middle_us(b)`, ± 1 %. One row holds all its buckets: a row a bucket would
+# be thirty times the rows to write and to read.
+histogram: Final = table(
+    "histogram",
+    column("id", Serial, primary_key=True, autoincrement=True),
+    column("is_compacted", Flag),
+    column("grain", Word),
+    column("at_us", Instant),
+    column("metric", Word),
+    column("model", String(length.MODEL)),
+    column("feature", String(length.FEATURE)),
+    column("environment", String(length.ENVIRONMENT)),
+    column("size", String(length.SIZE), server_default=""),  # of `records.rollup.SIZES`
+    column("counts", LongText),
+    index("histogram_at", "metric", "grain", "is_compacted", "at_us"),
+    index("histogram_delta", "is_compacted", "id"),
+)
