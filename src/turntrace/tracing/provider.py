@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from threading import Lock
 from time import time_ns
 from typing import TYPE_CHECKING, Any, Final
-from weakref import WeakSet
+from weakref import ref
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -144,7 +144,7 @@ class TurnSpanProcessor:
         self._recorder = recorder
         self._open: dict[tuple[int, int], tuple[Turn, str | None, list[Heard]]] = {}
         self._lock = Lock()
-        _processors.add(self)
+        _register(self)
 
     def on_start(self, span: "SdkSpan", parent_context: Context | None = None) -> None:
         """Note the turn that is current and where in it the span stands."""
@@ -206,10 +206,19 @@ class TurnSpanProcessor:
         return True
 
 
-_processors: Final[WeakSet[TurnSpanProcessor]] = WeakSet()
+_registering: Final = Lock()
+_processors: tuple[ref[TurnSpanProcessor], ...] = ()  # replaced, never changed: whoever reads it needs no lock
+
+
+def _register(processor: TurnSpanProcessor) -> None:
+    global _processors
+    with _registering:
+        _processors = (*(known for known in _processors if known() is not None), ref(processor))
 
 
 def hear(recorder: Recorder, trace_id: int, span_id: int, event: Heard) -> None:
     """Give what was logged in a span of the host's to the processor that holds the span."""
-    for processor in list(_processors):
-        processor.hear(recorder, trace_id, span_id, event)
+    for known in _processors:
+        processor = known()
+        if processor is not None:
+            processor.hear(recorder, trace_id, span_id, event)

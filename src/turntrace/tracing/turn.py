@@ -62,7 +62,7 @@ class Turn(Answer):
         "_framed_spans",
         "_has_start",
         "_is_lost",
-        "_joined",  # spans of the host's tracing that are open, by id; None where there was none
+        "_joined",  # spans of the host's tracing that are open, by id
         "_late_fields",
         "_late_spans",
         "_lock",
@@ -84,7 +84,7 @@ class Turn(Answer):
     )
     baggage: tuple[BaggageEntry, ...]
     resolve: Callable[[str], str | None] | None
-    _joined: dict[int, Recorded] | None
+    _joined: dict[int, Recorded]
 
     def __init__(
         self,
@@ -144,7 +144,8 @@ class Turn(Answer):
         self.is_finished = self._end_is_written = self._has_start = self._is_lost = self._is_text = False
         self.root: RootSpan | None = None
         self._body: BodyText | None = None
-        self.resolve = self._notes = self._joined = None
+        self.resolve = self._notes = None
+        self._joined = {}  # never replaced: other threads are in it while a turn ends
         self.open: dict[str, Span] = {}
         self.done: list[Recorded] = []
         self._told: Mapping[str, Any] = _NOTHING
@@ -221,7 +222,7 @@ class Turn(Answer):
         if record != "ai":
             return is_chosen(record, self.route, self.path)
         return (bool(self.open) and any(span.is_ai() for span in list(self.open.values()))) or (
-            self._joined is not None and bool(self._left_open())
+            bool(self._joined) and bool(self._left_open())
         )
 
     def is_stale(self) -> bool:
@@ -277,21 +278,17 @@ class Turn(Answer):
 
     def join(self, span_id: int, span: Recorded) -> None:
         """Know of a span of the host's tracing that began here: END says what is known of it if it is still open."""
-        if self.is_finished:
-            return
-        if self._joined is None:
-            self._joined = {}
-        self._joined[span_id] = span
+        if not self.is_finished:
+            self._joined[span_id] = span
 
     def part(self, span_id: int) -> None:
         """It has ended: whoever joined it hands over what it became."""
-        if self._joined is not None:
-            self._joined.pop(span_id, None)
+        self._joined.pop(span_id, None)
 
     def _left_open(self) -> list[Recorded]:
         """Of the host's open spans those of an LLM: the others are its own business."""
         try:
-            return [span for span in list((self._joined or _NOTHING).values()) if span.is_ai()]
+            return [span for span in list(self._joined.values()) if span.is_ai()]
         except Exception as exc:
             self.recorder.guard.fault("turn.left_open", exc)
             return []
@@ -314,7 +311,7 @@ class Turn(Answer):
         """Payload of END: the whole turn."""
         self.overhead_us = self.overhead_ns // 1000
         spans: list[Recorded] = [*self.done, *list(self.open.values())]
-        if self._joined is None:
+        if not self._joined:
             return payload(self._header(), spans)
         room = self._room
         left = self._left_open()
@@ -391,7 +388,7 @@ class Turn(Answer):
         self.recorder.open_turns.pop(self.id, None)
         self.done = []
         self.root = None  # a cycle less for the garbage collector
-        self._joined = None
+        self._joined.clear()
         self._told = _NOTHING
         if self._end_is_written:
             self.input = self.output = None

@@ -231,7 +231,7 @@ def test_a_model_call_of_the_host_that_outlives_its_turn_is_in_it_and_ended_late
     assert left["parent_span_id"] == recorder.spans()["step"]["span_id"]
     assert ("duration_us" in left, left["seen_us"] > 0) == (False, True)
     assert "SELECT" not in recorder.spans()
-    assert turn._joined is None
+    assert not turn._joined
     call.end()
     other.end()
     ended = next(span for span in recorder.frames[1][2]["spans"] if span["name"] == "chat m")
