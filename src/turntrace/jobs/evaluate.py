@@ -1,23 +1,25 @@
 """The part of evaluation that every worker does: claim judgements that are due, make them side by side, end them."""
 
+import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from sqlalchemy import Connection
 
-from turntrace.errors import InvalidInput, NotFound
+from turntrace.errors import InvalidInput, NotFound, TurntraceError
 from turntrace.evaluation.definition import Definition, read_definition
 from turntrace.jobs.crew import Crew
 from turntrace.jobs.judging import Means, Task, judge
-from turntrace.records.evaluator import Claim, Evaluator, Outcome
+from turntrace.records.evaluator import Candidate, Claim, Evaluator, Outcome
 from turntrace.records.trace import Trace
 from turntrace.storage import evaluations, leases
 from turntrace.storage.database import Database
 from turntrace.storage.queries import candidates, traces
 from turntrace.storage.queries import evaluators as queries
+from turntrace.storage.queries.opened import Away
 
 log = logging.getLogger("turntrace.worker")
 
@@ -26,6 +28,7 @@ POLL_SECONDS: Final = 0.5
 TAKE_SECONDS: Final = 0.5
 GATHER_SECONDS: Final = 0.02  # judgements that end together share a transaction
 PAUSE_SECONDS: Final = 5.0  # after a failure of ours, such as a database that is away
+STORE_SECONDS: Final = 30.0  # until what lies in a store that is away is looked for again
 _MOST_KNOWN: Final = 200
 
 Key = tuple[str, int]
@@ -105,14 +108,33 @@ class Evaluation:
         return self._database.transact(evaluations.finish, ended, now_us=self._wall()) if ended else 0
 
     def _tasks(self, claims: Sequence[Claim]) -> list[Task]:
-        """The claims with what they need; those that cannot be judged are ended at once."""
+        """The claims with what they need; those that cannot be judged, now or at all, are ended or given back."""
         if not claims:
             return []
+        try:
+            tasks = self._looked_up(claims)
+        except Exception:
+            with contextlib.suppress(TurntraceError):  # else their lease runs out
+                self._give_back(claims)
+            raise
+        self._finish([_unreadable(c) for c in claims if c.id in tasks and tasks[c.id] is None])
+        self._give_back([claim for claim in claims if claim.id not in tasks])
+        return [task for task in tasks.values() if task is not None]
+
+    def _looked_up(self, claims: Sequence[Claim]) -> dict[int, Task | None]:
+        """Tasks by claim: None where it cannot be judged; none where its texts lie in a store that is away."""
         with self._database.read() as connection:
             found = _load(connection, claims)
-            tasks = [self._task(connection, claim, found[claim.id]) for claim in claims]
-        self._finish([_unreadable(c) for c, task in zip(claims, tasks, strict=True) if task is None])
-        return [task for task in tasks if task is not None]
+            return {c.id: self._task(connection, c, found[c.id]) for c in claims if c.id in found}
+
+    def _give_back(self, claims: Sequence[Claim]) -> None:
+        """Nothing was asked for these: they come again, and cost nothing till then."""
+        if claims:
+            now_us = self._wall()
+            due_at_us = now_us + int(STORE_SECONDS * 1_000_000)
+            self._database.transact(evaluations.give_back, claims, now_us=now_us, due_at_us=due_at_us)
+            log.warning("%d judgements wait: what they are about cannot be read now", len(claims))
+            self._on_fault("evaluation")
 
     def _task(self, connection: Connection, claim: Claim, turns: tuple[Trace, ...]) -> Task | None:
         known = self._evaluator(connection, (claim.evaluator_id, claim.evaluator_version))
@@ -146,21 +168,17 @@ def _unreadable(claim: Claim) -> evaluations.Ended:
 
 
 def _load(connection: Connection, claims: Sequence[Claim]) -> dict[int, tuple[Trace, ...]]:
-    """The turns that the claims are about, by claim."""
+    """The turns that the claims are about, by claim; no judge sees one without its texts: those are left out."""
+    away = Away()
     ids = {claim.candidate.turn_id for claim in claims if claim.candidate.turn_id}
-    turns = traces.by_ids(connection, sorted(ids), is_strict=True)
-    found: dict[int, tuple[Trace, ...]] = {}
-    for claim in claims:
-        item = claim.candidate
-        if item.target == "session":
-            found[claim.id] = traces.of_session(
-                connection,
-                item.session_id or "",
-                item.user_id,
-                with_unknown=False,
-                limit=candidates.MOST_TURNS,
-                is_strict=True,
-            )
-        else:
-            found[claim.id] = (turns[item.turn_id],) if item.turn_id in turns else ()
-    return found
+    turns = traces.by_ids(connection, sorted(ids), away=away)
+    found = {claim.id: _turns(connection, claim.candidate, turns, away) for claim in claims}
+    return {claim_id: own for claim_id, own in found.items() if not any(turn.id in away.turn_ids for turn in own)}
+
+
+def _turns(connection: Connection, item: Candidate, turns: Mapping[str, Trace], away: Away) -> tuple[Trace, ...]:
+    if item.target != "session":
+        turn = turns.get(item.turn_id or "")
+        return () if turn is None else (turn,)
+    session_id, limit = item.session_id or "", candidates.MOST_TURNS
+    return traces.of_session(connection, session_id, item.user_id, with_unknown=False, limit=limit, away=away)

@@ -175,6 +175,17 @@ def finish(connection: Connection, ended: Sequence[Ended], *, now_us: int) -> in
     return len(ours)
 
 
+def give_back(connection: Connection, claims: Sequence[Claim], *, now_us: int, due_at_us: int) -> int:
+    """Claims that were not begun wait again: neither an attempt nor money was spent. Answers how many were ours."""
+    held = _held(connection, claims)
+    ours = [claim for claim in claims if _triple(claim) in held]
+    free: dict[str, Any] = {"status": "pending", "owner": None, "lease_until_us": None, "reserved_nano": 0}
+    waits = update(tables.evaluation).where(_n.id.in_([claim.id for claim in ours]))
+    connection.execute(waits.values(**free, attempt=_n.attempt - 1, due_at_us=due_at_us))
+    allowance.settle(connection, [(claim, Outcome()) for claim in ours], now_us=now_us)
+    return len(ours)
+
+
 Triple = tuple[int, str, int]
 
 

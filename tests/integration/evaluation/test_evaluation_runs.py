@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from sqlalchemy import URL
 
 from tests.integration.evaluation.bench import (
     CHECK,
@@ -26,9 +27,12 @@ from turntrace.errors import EvaluationFailed
 from turntrace.jobs import planning
 from turntrace.jobs.evaluate import Evaluation
 from turntrace.records.evaluator import EVALUATION
+from turntrace.settings import Settings
 from turntrace.storage import evaluations, evaluators, leases, migrate
 from turntrace.storage.database import Database
+from turntrace.storage.opening import open_database
 from turntrace.storage.queries import evaluators as queries
+from turntrace.storage.queries import traces
 
 GOOD = '{"reason": "it says how", "score": 0.9}'
 
@@ -147,6 +151,90 @@ def test_a_day_costs_no_more_than_its_cap(database: Database) -> None:
     (budget,) = rows(database, "budget")
     assert (budget["spent_nano"], budget["reserved_nano"]) == (spent, 0)
     assert evaluate(database, evaluator, means(Judge(GOOD)), now_us=NOW_US + 24 * 60 * MINUTE_US) > 0
+
+
+EU = "production-eu"
+
+
+@pytest.fixture
+def split(database: Database, store_url: URL) -> Iterator[Database]:
+    """A database whose content of one environment lies in another one."""
+    url, store = (each.render_as_string(hide_password=False) for each in (database.url, store_url))
+    found = open_database(Settings(database_url=url, content_urls={EU: store}))  # type: ignore[arg-type]
+    migrate.make_stores(found)
+    yield found
+    found.close()
+
+
+@contextmanager
+def _away(database: Database) -> Iterator[None]:
+    """Nobody listens where the store was."""
+    stores: Any = database.stores
+    there = stores[EU]
+    stores[EU] = Database("postgresql+psycopg://nobody@127.0.0.1:1/nothing")
+    yield
+    stores[EU] = there
+
+
+def _judged(database: Database, *, now_us: int) -> tuple[int, list[tuple[str, int, str | None]], int]:
+    """How many were judged, how each stands, and what is still reserved."""
+    evaluation = Evaluation(database, means(Judge(GOOD)), wall=lambda: now_us, lease_us=-1)  # a lease is over at once
+    try:
+        n = evaluation.step()
+    finally:
+        evaluation.close()
+    states = sorted((row["status"], row["attempt"], row["error_type"]) for row in rows(database))
+    return n, states, sum(row["reserved_nano"] for row in rows(database, "budget"))
+
+
+@pytest.mark.parametrize("target", ["trace", "session"])
+def test_a_store_that_is_away_holds_up_its_own_turns_only_and_costs_nothing(split: Database, target: str) -> None:
+    evaluator = add(split, {**JUDGE, "target": target, "daily_budget_usd": "0.30"})
+    for number in range(9):
+        put(split, *some(1, environment="production", session_id=f"s-{number}"))
+    put(split, *some(1, environment=EU, session_id="s-eu"))
+    now_us = NOW_US + 100 * MINUTE_US
+    assert planning.plan(split, evaluator, now_us=now_us) == 10
+    waiting = [("done", 1, None)] * 9 + [("pending", 0, None)]
+    with _away(split):
+        for n in (9, 0, 0, 0):
+            assert _judged(split, now_us=now_us) == (n, waiting, 0)
+            now_us += MINUTE_US
+    assert _judged(split, now_us=now_us) == (1, [("done", 1, None)] * 10, 0)
+    assert len(scores(split)) == 10
+
+
+def test_claims_that_were_not_begun_are_given_back(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluator = add(database, {**JUDGE, "daily_budget_usd": "0.30"})
+    put(database, *some(10))
+    now_us = NOW_US + MINUTE_US
+    planning.plan(database, evaluator, now_us=now_us)
+    with monkeypatch.context() as patch:
+        patch.setattr(traces, "by_ids", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            _judged(database, now_us=now_us)
+    assert {(row["status"], row["attempt"], row["owner"]) for row in rows(database)} == {("pending", 0, None)}
+    assert _judged(database, now_us=now_us) == (0, [("pending", 0, None)] * 10, 0)
+    assert _judged(database, now_us=now_us + MINUTE_US) == (10, [("done", 1, None)] * 10, 0)
+
+
+def test_a_claim_that_is_anothers_by_now_is_not_given_back(database: Database) -> None:
+    evaluator = add(database, {**JUDGE, "daily_budget_usd": "0.30"})
+    put(database, *some(1))
+    now_us = NOW_US + MINUTE_US
+    planning.plan(database, evaluator, now_us=now_us)
+    owners = leases.new_owner(), leases.new_owner()
+    claims = [
+        database.transact(
+            evaluations.claim, owner, limit=5, now_us=now_us, budget_of=lambda _: 300_000_000, lease_us=-1
+        )
+        for owner in owners
+    ]
+    before = rows(database), rows(database, "budget")
+    assert database.transact(evaluations.give_back, claims[0], now_us=now_us, due_at_us=now_us) == 0
+    assert (rows(database), rows(database, "budget")) == before
+    assert database.transact(evaluations.give_back, claims[1], now_us=now_us, due_at_us=now_us) == 1
+    assert [row["attempt"] for row in rows(database)] == [1]
 
 
 def test_a_claim_that_ran_out_is_another_workers(database: Database) -> None:

@@ -72,12 +72,13 @@ def of_session(
     with_unknown: bool,
     limit: int,
     is_strict: bool = False,
+    away: opened.Away | None = None,
 ) -> tuple[Trace, ...]:
     """The latest turns of a session, oldest first, with everything.
 
     Args:
         user_id: turns of this user; with `with_unknown` also those of an unknown user.
-        is_strict: as `by_ids`.
+        is_strict, away: as `by_ids`.
     """
     unknown = _t.user_id.is_(None)
     whose = unknown if user_id is None else (_t.user_id == user_id)
@@ -87,7 +88,7 @@ def of_session(
         .order_by(_t.started_at_us.desc(), _t.id.desc())
         .limit(limit)
     )
-    return _complete(c, c.execute(statement).mappings().all()[::-1], is_strict=is_strict)
+    return _complete(c, c.execute(statement).mappings().all()[::-1], is_strict=is_strict, away=away)
 
 
 def users_of(c: Connection, session_id: str) -> list[str]:
@@ -104,12 +105,14 @@ def _headers(c: Connection, any_id: str) -> Sequence[RowMapping]:
     return c.execute(by_trace_id.limit(MOST_TURNS)).mappings().all()
 
 
-def _complete(c: Connection, rows: Sequence[RowMapping], *, is_strict: bool = False) -> tuple[Trace, ...]:
+def _complete(
+    c: Connection, rows: Sequence[RowMapping], *, is_strict: bool = False, away: opened.Away | None = None
+) -> tuple[Trace, ...]:
     ids = [row["id"] for row in rows]
     if not ids:
         return ()
     observations = _observations(c, {row["id"]: row for row in rows})
-    contents = opened.contents(c, ids, is_strict=is_strict)
+    contents = opened.contents(c, ids, is_strict=is_strict, away=away)
     scores = scores_of(c, ids)
     return tuple(
         opened.fill(to_trace(row, scores.get(row["id"], ())), observations.get(row["id"], ()), contents) for row in rows
@@ -124,16 +127,19 @@ def _observations(c: Connection, traces: Mapping[str, RowMapping]) -> dict[str, 
     return found
 
 
-def by_ids(c: Connection, turn_ids: Sequence[str], *, is_strict: bool = False) -> dict[str, Trace]:
+def by_ids(
+    c: Connection, turn_ids: Sequence[str], *, is_strict: bool = False, away: opened.Away | None = None
+) -> dict[str, Trace]:
     """These turns with everything, by id; those that are not stored are left out.
 
     Args:
         is_strict: for jobs that come again: a store of `content_urls` that is away is an error, not a flag.
+        away: is told of turns in such a store, for jobs that go on without them.
     """
     if not turn_ids:
         return {}
     rows = c.execute(select(tables.trace).where(_t.id.in_(list(turn_ids)))).mappings().all()
-    return {trace.id: trace for trace in _complete(c, rows, is_strict=is_strict)}
+    return {trace.id: trace for trace in _complete(c, rows, is_strict=is_strict, away=away)}
 
 
 def by_headers(c: Connection, turn_ids: Sequence[str]) -> dict[str, Trace]:
