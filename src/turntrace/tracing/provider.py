@@ -171,9 +171,9 @@ class TurnSpanProcessor:
         self._open[context.trace_id, context.span_id] = (turn, parent_span_id, events)
         turn.join(context.span_id, OpenSpan(span, turn, parent_span_id, events))
 
-    def hear(self, recorder: Recorder, trace_id: int, span_id: int, event: Heard) -> None:
-        """Keep what was logged in a span that is still open."""
-        found = self._open.get((trace_id, span_id)) if recorder is self._recorder else None
+    def hear(self, owner: Recorder | None, trace_id: int, span_id: int, event: Heard) -> None:
+        """Keep what was logged in a span that is still open, where it is meant for turns of ours."""
+        found = self._open.get((trace_id, span_id)) if owner is None or owner is self._recorder else None
         if found is None:
             return
         turn, _, events = found
@@ -216,9 +216,9 @@ def _register(processor: TurnSpanProcessor) -> None:
         _processors = (*(known for known in _processors if known() is not None), ref(processor))
 
 
-def hear(recorder: Recorder, trace_id: int, span_id: int, event: Heard) -> None:
-    """Give what was logged in a span of the host's to the processor that holds the span."""
+def hear(owner: Recorder | None, trace_id: int, span_id: int, event: Heard) -> None:
+    """Give what was logged in a span of the host's to the processor that holds the span: `owner`'s, or anybody's."""
     for known in _processors:
         processor = known()
         if processor is not None:
-            processor.hear(recorder, trace_id, span_id, event)
+            processor.hear(owner, trace_id, span_id, event)

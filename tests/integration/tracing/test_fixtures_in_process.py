@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 import pytest
-from opentelemetry._logs import LogRecord
+from opentelemetry._logs import Logger, LogRecord
 from opentelemetry.context import Context
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk.trace import SpanLimits, TracerProvider
@@ -17,8 +17,10 @@ from opentelemetry.trace import (
     Status,
     StatusCode,
     TraceFlags,
+    Tracer,
     get_tracer_provider,
     set_span_in_context,
+    use_span,
 )
 
 from tests.integration.capture.recording import Recording
@@ -35,6 +37,7 @@ from turntrace.settings import Settings
 from turntrace.tracing.joining import HostProvider
 from turntrace.tracing.logs import TurnLogProcessor, TurntraceLoggerProvider
 from turntrace.tracing.provider import TurnSpanProcessor, TurntraceTracerProvider
+from turntrace.tracing.silent import SILENT
 from turntrace.tracing.turn import Turn, activate, deactivate
 
 SAMPLED = TraceFlags(TraceFlags.SAMPLED)
@@ -171,3 +174,48 @@ def test_a_logger_provider_of_the_host_is_joined_once(recording: Recording, monk
         host.join()
     kinds = [type(item).__name__ for item in provider._multi_log_record_processor._log_record_processors]
     assert kinds == ["TurnLogProcessor"]
+
+
+@pytest.mark.parametrize("is_hosts", [False, True])
+def test_a_record_is_stored_once_however_many_turntraces_there_are(recording: Recording, is_hosts: bool) -> None:
+    other = Recording(content="full", redaction="off")
+    spans, logs = TracerProvider(shutdown_on_exit=False), LoggerProvider(shutdown_on_exit=False)
+    for each in (recording, other):
+        spans.add_span_processor(TurnSpanProcessor(each))  # type: ignore[arg-type]
+        logs.add_log_record_processor(TurnLogProcessor(each))  # type: ignore[arg-type]
+    tracer = (spans if is_hosts else TurntraceTracerProvider(recording)).get_tracer("genai")
+    assert _events_in_a_turn(recording, tracer, logs.get_logger("genai")) == ["gen_ai.choice"]
+    assert other.frames == []
+
+
+@pytest.mark.parametrize("is_hosts", [False, True])
+def test_what_one_turntrace_switched_on_logs_into_turns_of_another(recording: Recording, is_hosts: bool) -> None:
+    """A library is instrumented once for the process, and its spans join whatever turn is current."""
+    other = Recording(content="full", redaction="off")
+    spans = TracerProvider(shutdown_on_exit=False)
+    spans.add_span_processor(TurnSpanProcessor(recording))  # type: ignore[arg-type]
+    tracer = (spans if is_hosts else TurntraceTracerProvider(other)).get_tracer("genai")
+    logger = TurntraceLoggerProvider(other).get_logger("genai")
+    assert _events_in_a_turn(recording, tracer, logger) == ["gen_ai.choice"]
+
+
+def _events_in_a_turn(recording: Recording, tracer: Tracer, logger: Logger) -> list[str]:
+    turn = Turn(recording, name="POST /ask", is_explicit=True)
+    activation = activate(turn)
+    try:
+        with tracer.start_as_current_span("chat", attributes={"gen_ai.operation.name": "chat"}):
+            logger.emit(LogRecord(event_name="gen_ai.choice", attributes=details("Hello")))
+    finally:
+        deactivate(activation)
+        turn.finish()
+    (span,) = recording.frames[-1][1]["spans"]
+    return [event["name"] for event in span["events"]]
+
+
+def test_a_record_in_a_step_that_is_not_recorded_is_no_fault(recording: Recording) -> None:
+    logs = LoggerProvider(shutdown_on_exit=False)
+    logs.add_log_record_processor(TurnLogProcessor(recording))  # type: ignore[arg-type]
+    with use_span(SILENT):
+        for logger in (logs.get_logger("genai"), TurntraceLoggerProvider(recording).get_logger("genai")):
+            logger.emit(LogRecord(event_name="gen_ai.choice", attributes=details("Hello")))
+    assert recording.frames == []
