@@ -1,13 +1,14 @@
 """Usage of calls whose provider stated none, counted by a tokenizer and flagged as an estimate.
 
-The tokenizer is given: this knows no library. What templates and tools add to a prompt is not in its messages, and a
-model's own tokenizer may differ: the numbers are near, never exact.
+The tokenizer is given: this knows no library. What templates, tools, pictures and sound add to a prompt is no text of its
+messages, and a model's own tokenizer may differ: the numbers are near, never exact.
 """
 
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from turntrace.pipeline.draft import Draft, Work
+from turntrace.pipeline.mediatype import is_text, stated_type
 from turntrace.records.fragment import FrameKind
 from turntrace.records.usage import Usage
 
@@ -16,6 +17,8 @@ TOKENS_A_MESSAGE: Final = 3  # what a chat template adds to each, by and large
 MOST_CHARACTERS: Final = 4 << 20  # of one call; a longer one is not counted
 _ESTIMATED: Final = frozenset({"generation", "embedding"})
 _TEXTS: Final = ("content", "text", "parts", "input_text", "output_text", "arguments", "function", "tool_calls", "name")
+_BYTES: Final = ("blob", "binary", "file", "uri", "image", "audio", "video")  # types of parts
+_TEXT_ALONE: Final = ("text",)
 _DEEPEST: Final = 8
 
 
@@ -70,9 +73,17 @@ def texts(value: Any, depth: int = 0) -> Iterator[str]:
     elif depth >= _DEEPEST:
         return
     elif isinstance(value, dict):
-        for name in _TEXTS:
+        for name in _TEXT_ALONE if _is_media(value) else _TEXTS:
             if name in value:
                 yield from texts(value[name], depth + 1)
     elif isinstance(value, (list, tuple)):
         for item in value:
             yield from texts(item, depth + 1)
+
+
+def _is_media(part: dict[str, Any]) -> bool:
+    """Whether base64 may stand under `content`, as the GenAI conventions and Pydantic AI have it; `text` is text."""
+    if part.get("type") in _BYTES:
+        return True
+    stated = stated_type(part)
+    return stated is not None and not is_text(stated)

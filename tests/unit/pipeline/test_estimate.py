@@ -1,10 +1,11 @@
 """Usage that nobody stated: counted by the real tokenizer, flagged, and only where there is something to count."""
 
+import json
 from typing import Any
 
 import pytest
 
-from tests.unit.pipeline.turns import own, turn
+from tests.unit.pipeline.turns import own, span, turn
 from turntrace.integrations import tokens
 from turntrace.pipeline import Pipeline
 from turntrace.pipeline.estimate import TOKENS_A_MESSAGE, CountTokens, texts
@@ -13,6 +14,7 @@ from turntrace.settings import Settings
 
 QUESTION = [{"role": "user", "content": "How do I descale the kettle?"}]
 ANSWER = "With vinegar, then rinse it twice."
+BYTES = "iVBORw0KGgo" * 50
 
 
 def _call(count: CountTokens = tokens.count, **fields: Any) -> Observation:
@@ -31,6 +33,21 @@ def test_usage_that_no_provider_stated_is_counted_flagged_and_priced() -> None:
     assert found.usage.output_tokens == 8
     assert found.cost is not None
     assert found.cost.total_nano == 11 * 150 + 8 * 600
+
+
+def test_a_picture_in_a_prompt_is_not_counted_as_words() -> None:
+    picture = {"type": "blob", "modality": "image", "mime_type": "image/png", "content": BYTES}
+    parts = [{"type": "text", "content": QUESTION[0]["content"]}, picture]
+    named = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "gpt-4o-mini", "gen_ai.provider.name": "openai"}
+    said = {
+        "gen_ai.input.messages": json.dumps([{"role": "user", "parts": parts}]),
+        "gen_ai.output.messages": json.dumps([{"role": "assistant", "parts": [{"type": "text", "content": ANSWER}]}]),
+    }
+    pipeline = Pipeline(Settings(redaction="off"), count_tokens=tokens.count)
+    (found,) = pipeline.work([turn(span(1, attributes={**named, **said}))])
+    usage = found.trace.observations[0].usage
+    assert usage is not None
+    assert usage.input_tokens == 8 + TOKENS_A_MESSAGE
 
 
 def test_usage_that_is_stated_stays_and_is_no_estimate() -> None:
@@ -73,6 +90,18 @@ def test_a_tokenizer_that_fails_keeps_no_turn_from_being_stored() -> None:
             ["{}", "f"],
         ),
         ({"parts": [{"text": "a"}]}, ["a"]),
+        # BlobPart of the GenAI conventions, and the same of Pydantic AI: pictures are no words
+        (
+            [{"content": [{"type": "text", "text": "a"}, {"type": "blob", "modality": "image", "content": BYTES}]}],
+            ["a"],
+        ),
+        ([{"content": [{"type": "binary", "media_type": "image/png", "content": BYTES}]}], []),
+        ([{"content": [{"type": "document", "mimeType": "application/pdf", "content": BYTES}]}], []),
+        ([{"content": [{"type": "blob", "mime_type": "text/csv", "content": BYTES}]}], []),
+        ([{"content": [{"type": "file", "mime_type": "text/plain", "text": "a"}]}], ["a"]),
+        ({"content": {"mime_type": "application/json", "content": "a"}}, ["a"]),
+        ({"content": {"mime_type": "text/markdown", "content": "a"}}, ["a"]),
+        ({"type": ["of", "no", "kind"], "content": "a"}, ["a"]),
         (None, []),
         (7, []),
     ],

@@ -6,6 +6,7 @@ import string
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
+from turntrace.pipeline.mediatype import stated_type
 from turntrace.pipeline.redact.known import told_by
 from turntrace.pipeline.redact.media import SHORTEST_RUN, binary, refer
 
@@ -21,7 +22,6 @@ _ROLES: Final = frozenset(
     {"user", "assistant", "system", "developer", "tool", "function", "text", "model", "human", "ai"}
 )
 _PLAIN_KEY: Final = re.compile(r"[A-Za-z_$@.-][A-Za-z_$.-]{0,63}\Z")
-_MEDIA_TYPE: Final = re.compile(r"[\w.+-]{1,40}/[\w.+-]{1,80}\Z")
 
 
 class Kept(str):
@@ -75,7 +75,7 @@ def _mapping(value: Mapping[Any, Any], visitor: Visitor, depth: int) -> Any:
         name = key if isinstance(key, str) else ""
         new_key = key if not name or _PLAIN_KEY.match(name) else visitor.text(name)
         if isinstance(item, str):
-            new = _text(item, visitor, name, depth, _media_type(value) if len(item) >= SHORTEST_RUN else None)
+            new = _text(item, visitor, name, depth, stated_type(value) if len(item) >= SHORTEST_RUN else None)
         else:
             new = walk(item, visitor, name, depth)
         if changed is None and (new is not item or new_key is not key):
@@ -96,14 +96,6 @@ def _free(taken: Mapping[Any, Any], key: Any) -> Any:
         count += 1
         name = f"{key} ({count})"
     return name
-
-
-def _media_type(value: Mapping[Any, Any]) -> str | None:
-    for name in ("media_type", "mime_type", "mimeType", "mediaType"):
-        found = value.get(name)
-        if isinstance(found, str) and _MEDIA_TYPE.match(found):
-            return found
-    return None
 
 
 def _sequence(value: list[Any] | tuple[Any, ...], visitor: Visitor, key: str, depth: int) -> Any:
