@@ -99,6 +99,7 @@ def _step_fact(draft: Draft, shared: dict[str, Any], own_us: int) -> RollupFact:
         duration_us=draft.duration_us,
         step=step,
         own_us=own_us,
+        is_open=draft.span.duration_us is None,
         **shared,
     )
 
@@ -127,6 +128,7 @@ def _call_fact(draft: Draft, shared: dict[str, Any], step: str, own_us: int) -> 
         ttft_us=draft.ttft_us,
         step=step,
         own_us=own_us,
+        is_open=draft.span.duration_us is None,
         **shared,
     )
 

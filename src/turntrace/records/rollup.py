@@ -110,3 +110,4 @@ class RollupFact:
     ttft_us: int | None = None
     step: str = ""
     own_us: int = 0
+    is_open: bool = False  # the step had not ended; what it became follows

@@ -106,6 +106,7 @@ def _step_fact(row: Values, shared: dict[str, Any], own_us: int) -> RollupFact:
         duration_us=row["duration_us"],
         step=step,
         own_us=own_us,
+        is_open=bool(row["is_open"]),
         **shared,
     )
 
@@ -135,6 +136,7 @@ def _call_fact(row: Values, shared: dict[str, Any], step: str, own_us: int) -> R
         ttft_us=row["ttft_us"],
         step=step,
         own_us=own_us,
+        is_open=bool(row["is_open"]),
         **shared,
     )
 

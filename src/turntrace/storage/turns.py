@@ -243,6 +243,8 @@ class TurnWriter:
 
     def _sample_out(self, item: Prepared, known: _Known | None) -> None:
         if known is not None:
+            if known.has_late:
+                self._count_early(item.worked)
             self._remove.add(item.id)
             self._insert.pop(item.id, None)
             del self._known[item.id]
@@ -250,16 +252,34 @@ class TurnWriter:
                 self.counts.add("stored", -1)
         self._leave_out[item.id] = item.worked.trace.started_at_us
         self.counts.add("sampled")
-        self._count(item.worked)
+        if item.worked.kind is FrameKind.OTLP:
+            self._count(item.worked)  # no part of it comes later without the rest
+        else:
+            self._count_ended(item.worked)
 
     def _count(self, worked: Worked) -> None:
         for fact in worked.facts:
             self.rollup.add(fact)
 
+    def _count_ended(self, worked: Worked) -> None:
+        """There are no rows to tell what a step was counted as when it was open: it counts once it has ended."""
+        for fact in worked.facts:
+            if not fact.is_open:
+                self.rollup.add(fact)
+
+    def _count_early(self, worked: Worked) -> None:
+        """Of steps that came before the END of a turn that is left out: those that it does not state as ended."""
+        turn, (_, *facts) = late.counted(self._connection, worked, self.rollup)
+        own = zip(worked.trace.observations, worked.facts[1:], strict=True)
+        stated = {step.span_id for step, fact in own if not fact.is_open}
+        for row, fact in zip(turn.observations.values(), facts, strict=True):
+            if not fact.is_open and row["span_id"] not in stated:
+                self.rollup.add(fact)
+
     def _decide_late(self, item: Prepared, known: _Known | None) -> None:
         worked = item.worked
         if item.id in self._sampled or item.id in self._leave_out:
-            self._count(worked)
+            self._count_ended(worked)
         elif known is None:
             self._insert_early(worked)
         elif known.is_final:

@@ -162,7 +162,7 @@ def facts(found: Trace, *, declared: tuple[str, ...] = ("team",)) -> tuple[Rollu
 
 
 def step_fact(item: Observation, shared: dict[str, Any], own_us: int) -> RollupFact:
-    of_step: dict[str, Any] = {**shared, "step": f"{item.type}:{item.name}", "own_us": own_us}
+    of_step: dict[str, Any] = {**shared, "step": f"{item.type}:{item.name}", "own_us": own_us, "is_open": item.is_open}
     if item.type in MODEL_CALLS:
         return call_fact(item, of_step)
     failed = 1 if item.status == "error" else 0

@@ -1,10 +1,12 @@
 """Late fragments join their turn, and only what they really change is counted."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import stored as s
 
+from turntrace.records.observation import Observation
 from turntrace.records.usage import Usage
 from turntrace.storage.database import Database
 
@@ -32,10 +34,33 @@ def _sums_of_one(database: Database, whole: object) -> object:
     from turntrace.storage import batches, tables
 
     with database.write() as connection:
-        for name in ("trace", "observation", "content", "session", "rollup", "histogram", "loss"):
+        for name in ("trace", "observation", "content", "session", "rollup", "histogram", "loss", "sampled"):
             connection.execute(tables.metadata.tables[f"turntrace_{name}"].delete())
     batches.write_batch(database, Batch(worked=(s.end(whole),)), now_us=s.NOW)  # type: ignore[arg-type]
     return s.summed(database)
+
+
+def _steps(*, is_open: bool) -> tuple[Observation, ...]:
+    """A call and a step of the host's, both perhaps open still, and a call that has ended."""
+    known: dict[str, Any] = {"usage": None, "cost": None, "duration_us": 1000, "is_open": True} if is_open else {}
+    chain: dict[str, Any] = {"type": "chain", "name": "plan", "usage": None, "cost": None, "model": None}
+    return s.generation(1, 1, **known), s.generation(1, 2, **{**known, **chain}), s.generation(1, 3)
+
+
+@pytest.mark.parametrize("order", ["end, late", "late, end", "start, late, end", "late and end"])
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_a_step_that_was_open_at_the_end_counts_once(database: Database, is_kept: bool, order: str) -> None:
+    open_turn = s.trace(1, observations=_steps(is_open=True))
+    names = ("route", "feature", "release", "session_id", "user_id", "tags")
+    late = s.amend(1, observations=_steps(is_open=False)[:2], **{name: getattr(open_turn, name) for name in names})
+    parts = {"start": s.start(open_turn), "late": late, "end": s.end(open_turn, is_kept=is_kept)}
+    for batch in order.split(", "):
+        s.write(database, *(parts[name] for name in batch.split(" and ")))
+    found, lengths = s.summed(database), s.histogram(database)
+    s.write(database, parts["end"])
+    assert (s.summed(database), s.histogram(database)) == (found, lengths)
+    assert found == _sums_of_one(database, s.trace(1, observations=_steps(is_open=False)))
+    assert lengths == s.histogram(database)
 
 
 @pytest.mark.parametrize("is_together", [True, False])

@@ -191,6 +191,11 @@ def test_a_running_turn_counts_nothing_and_a_late_fragment_only_its_calls() -> N
     assert [(fact.turns, fact.calls) for fact in late] == [(0, 1)]
 
 
+def test_facts_of_steps_that_have_not_ended_say_so() -> None:
+    _, *steps = facts(span(1), span(2, duration_us=None), span(3, duration_us=None, seen_us=9), span(4, seen_us=1000))
+    assert [fact.is_open for fact in steps] == [False, True, True, False]
+
+
 def test_facts_are_taken_before_sampling() -> None:
     found = worked(turn(own(1, "generation", **CALL)), sample_rate=0, sample_hold_hours=0)
     assert not found.is_kept
