@@ -1,7 +1,7 @@
 """Usage of calls whose provider stated none, counted by a tokenizer and flagged as an estimate.
 
-The tokenizer is given: this knows no library. What templates, tools, pictures and sound add to a prompt is no text of its
-messages, and a model's own tokenizer may differ: the numbers are near, never exact.
+The tokenizer is given: this knows no library. What templates, tools, pictures and sound add to a prompt is no text of
+its messages, and a model's own tokenizer may differ: the numbers are near, never exact.
 """
 
 from collections.abc import Callable, Iterator
@@ -9,17 +9,24 @@ from typing import Any, Final
 
 from turntrace.pipeline.draft import Draft, Work
 from turntrace.pipeline.mediatype import is_text, stated_type
-from turntrace.records.fragment import FrameKind
+from turntrace.records.fragment import CUT, CUT_BEGINS, CUT_ENDS, FrameKind
 from turntrace.records.usage import Usage
 
 CountTokens = Callable[[str, str], int]  # model, text
 TOKENS_A_MESSAGE: Final = 3  # what a chat template adds to each, by and large
 MOST_CHARACTERS: Final = 4 << 20  # of one call; a longer one is not counted
-_ESTIMATED: Final = frozenset({"generation", "embedding"})
+_GENERATION: Final = "generation"
+_ESTIMATED: Final = frozenset({_GENERATION, "embedding"})
 _TEXTS: Final = ("content", "text", "parts", "input_text", "output_text", "arguments", "function", "tool_calls", "name")
 _BYTES: Final = ("blob", "binary", "file", "uri", "image", "audio", "video")  # types of parts
 _TEXT_ALONE: Final = ("text",)
 _DEEPEST: Final = 8
+# What was said cannot be read: counts or tool calls of a kind that nobody knows.
+_UNREADABLE: Final = frozenset({"usage_invalid", "field_invalid:tool_calls"})
+
+
+class TextIsCut(Exception):
+    """Only a part of a text was kept: what can be counted says nothing about the whole."""
 
 
 class Estimator:
@@ -42,15 +49,18 @@ class Estimator:
 
     def _estimate(self, draft: Draft) -> Usage | None:
         model = draft.model or ""
-        given, answered = list(texts(draft.input)), list(texts([draft.output, list(draft.tool_calls)]))
+        try:
+            given, answered = list(texts(draft.input)), list(texts(_answer(draft)))
+        except TextIsCut:
+            return None
         if sum(map(len, given)) + sum(map(len, answered)) > MOST_CHARACTERS:
             return None
         try:
             messages = len(draft.input) if isinstance(draft.input, (list, tuple)) else 1
-            extra = TOKENS_A_MESSAGE * messages if draft.type == "generation" else 0
+            extra = TOKENS_A_MESSAGE * messages if draft.type == _GENERATION else 0
             return Usage(
                 input_tokens=sum(self._count(model, text) for text in given) + extra,
-                output_tokens=sum(self._count(model, text) for text in answered) if draft.type == "generation" else 0,
+                output_tokens=sum(self._count(model, text) for text in answered),
                 is_estimated=True,
             )
         except Exception:  # a tokenizer that fails must not keep a turn from being stored
@@ -61,24 +71,42 @@ def _is_wanted(draft: Draft) -> bool:
     """A call that failed before its answer was not charged; counts that cannot be are not guessed anew."""
     if draft.type not in _ESTIMATED or not draft.model or draft.usage is not None or draft.cost is not None:
         return False
-    if "usage_invalid" in draft.flags:
+    if not _UNREADABLE.isdisjoint(draft.flags):
         return False
     return bool(draft.input) and (draft.type == "embedding" or bool(draft.output or draft.tool_calls))
 
 
+def _answer(draft: Draft) -> Any:
+    """What the model wrote: vectors are no tokens."""
+    return [draft.output, list(draft.tool_calls)] if draft.type == _GENERATION else None
+
+
 def texts(value: Any, depth: int = 0) -> Iterator[str]:
-    """The texts that a model reads or writes in messages of any dialect: what stands under `content` and the like."""
+    """The texts that a model reads or writes in messages of any dialect: what stands under `content` and the like.
+
+    Raises:
+        TextIsCut: one of them was cut, or a structure in which they stood.
+    """
     if isinstance(value, str):
-        yield value
+        yield _whole(value)
     elif depth >= _DEEPEST:
         return
     elif isinstance(value, dict):
+        if CUT in value:
+            raise TextIsCut
         for name in _TEXT_ALONE if _is_media(value) else _TEXTS:
             if name in value:
                 yield from texts(value[name], depth + 1)
     elif isinstance(value, (list, tuple)):
         for item in value:
             yield from texts(item, depth + 1)
+
+
+def _whole(text: str) -> str:
+    start = text.find(CUT_BEGINS)
+    if start >= 0 and CUT_ENDS in text[start:]:
+        raise TextIsCut
+    return text
 
 
 def _is_media(part: dict[str, Any]) -> bool:

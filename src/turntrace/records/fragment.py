@@ -24,6 +24,12 @@ class FrameKind(IntEnum):
     SCORE = 7  # a score given in the application: {"score": {…}}; belongs to no turn's balance
 
 
+# Capture keeps values within bounds. Key of what stands for a structure that was cut, and how the mark in a text begins
+# and ends: `…[turntrace: 1234 of 300000 characters cut]…`.
+CUT: Final = "turntrace.cut"
+CUT_BEGINS: Final = "…[turntrace: "
+CUT_ENDS: Final = " cut]…"
+
 # Flag of an END that states next to nothing: what was written before it is all there is of the turn.
 END_LOST: Final = "end_lost"
 

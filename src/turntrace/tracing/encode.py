@@ -18,6 +18,8 @@ from typing import Any, Final
 
 import orjson
 
+from turntrace.records.fragment import CUT, CUT_BEGINS, CUT_ENDS
+
 Fragment = orjson.Fragment
 _dumps: Final = orjson.dumps
 _NON_STR_KEYS: Final = orjson.OPT_NON_STR_KEYS
@@ -55,7 +57,7 @@ def capture(value: Any, limit: int) -> tuple[Any, int]:
 
 def withheld(size: int) -> dict[str, Any]:
     """What stands for a value of `size` bytes that had no room in its turn."""
-    return {"turntrace.cut": {"bytes": size}}
+    return {CUT: {"bytes": size}}
 
 
 def dump(value: Any) -> bytes:
@@ -78,7 +80,8 @@ def cut_text(text: str, limit: int) -> str:
     head_bytes = text[: room * 2 // 3].encode("utf-8", "replace")[: room * 2 // 3]
     tail_bytes = text[-(room // 3) :].encode("utf-8", "replace")[-(room // 3) :]
     head, tail = head_bytes.decode("utf-8", "ignore"), tail_bytes.decode("utf-8", "ignore")
-    return f"{head}…[turntrace: {len(text) - len(head) - len(tail)} of {len(text)} characters cut]…{tail}"
+    left_out = f"{len(text) - len(head) - len(tail)} of {len(text)} characters"
+    return f"{head}{CUT_BEGINS}{left_out}{CUT_ENDS}{tail}"
 
 
 def _shrink(blob: bytes, limit: int) -> bytes:
@@ -94,7 +97,7 @@ def _shrink(blob: bytes, limit: int) -> bytes:
     keep = max(limit - 2 * _MARK_ROOM, 64) // 2
     head = blob[: keep * 2 // 3].decode("utf-8", "ignore")
     tail = blob[-(keep // 3) :].decode("utf-8", "ignore")
-    return orjson.dumps({"turntrace.cut": {"bytes": len(blob), "head": head, "tail": tail}})
+    return orjson.dumps({CUT: {"bytes": len(blob), "head": head, "tail": tail}})
 
 
 def _string_lengths(tree: Any) -> Iterator[int]:

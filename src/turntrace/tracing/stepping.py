@@ -10,6 +10,7 @@ from time import perf_counter_ns
 from types import TracebackType
 from typing import Any, Final
 
+from turntrace.records.fragment import CUT_BEGINS, CUT_ENDS
 from turntrace.tracing import encode
 from turntrace.tracing.context import activate, attach, deactivate, get_current, with_span
 from turntrace.tracing.span import Span
@@ -46,7 +47,7 @@ class Pieces:
         if not items:
             return None
         if self.count > len(items):
-            items.append(f"…[turntrace: {self.count - len(items)} more pieces cut]…")
+            items.append(f"{CUT_BEGINS}{self.count - len(items)} more pieces{CUT_ENDS}")
         return "".join(items) if self._is_text else items
 
 

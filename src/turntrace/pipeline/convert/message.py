@@ -53,10 +53,12 @@ def from_parts(raw: Any) -> list[Message]:
 
 
 def system_message(raw: Any) -> list[Message]:
-    """System instructions (a list of parts, or text) as one message, or none."""
+    """System instructions (parts, one part, or text) as one message, or none."""
     value = structured(raw)
     if isinstance(value, str):
         return [{"role": "system", "content": value}] if value else []
+    if isinstance(value, dict) and value:
+        value = [value]
     return _of_parts({"role": "system", "parts": value}) if isinstance(value, list) and value else []
 
 
