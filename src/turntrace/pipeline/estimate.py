@@ -68,7 +68,12 @@ class Estimator:
 
 
 def _is_wanted(draft: Draft) -> bool:
-    """A call that failed before its answer was not charged; counts that cannot be are not guessed anew."""
+    """A call that failed before its answer was not charged; counts that cannot be are not guessed anew.
+
+    One that is still open is told anew when it ends, often with what the provider counted: two usages of one call.
+    """
+    if draft.span.duration_us is None:
+        return False
     if draft.type not in _ESTIMATED or not draft.model or draft.usage is not None or draft.cost is not None:
         return False
     if not _UNREADABLE.isdisjoint(draft.flags):

@@ -10,7 +10,7 @@ from tests.unit.pipeline.turns import own, span, turn
 from turntrace.integrations import tokens
 from turntrace.pipeline import Pipeline
 from turntrace.pipeline.estimate import TOKENS_A_MESSAGE, CountTokens, texts
-from turntrace.records.fragment import RawSpan
+from turntrace.records.fragment import FrameKind, RawSpan
 from turntrace.records.observation import Observation
 from turntrace.settings import Settings
 from turntrace.tracing.encode import capture, withheld
@@ -128,6 +128,17 @@ def test_vectors_that_were_cut_leave_the_text_that_they_stand_for_whole() -> Non
 
 def test_a_text_that_only_looks_like_a_mark_is_counted() -> None:
     assert _call(input="What does …[turntrace: mean?").usage is not None
+
+
+def test_a_call_that_has_not_ended_is_estimated_once_it_has() -> None:
+    fields = {"type": "generation", "model": "gpt-4o-mini", "input": QUESTION, "output": ANSWER}
+    open_at_the_end = _of_span(span(1, own=fields, duration_us=None, seen_us=900))
+    assert (open_at_the_end.is_open, open_at_the_end.usage, open_at_the_end.cost) == (True, None, None)
+    pipeline = Pipeline(Settings(redaction="off"), count_tokens=tokens.count)
+    (late,) = pipeline.work([turn(span(1, own=fields), kind=FrameKind.AMEND)])
+    assert late.trace.observations[0].usage == _call().usage is not None
+    left_by_its_reader = _of_span(span(1, own=fields, seen_us=900))
+    assert left_by_its_reader.usage is not None
 
 
 def test_a_tokenizer_that_fails_keeps_no_turn_from_being_stored() -> None:
