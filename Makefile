@@ -21,9 +21,12 @@ demo: $(VENV)/.demo
 # Three at once, since tests mostly wait for servers; those that measure time, or kill under load, come after, alone.
 TEST_PROCESSES ?= 3
 
+# What fails in company, or on a machine that others use, is tried once more by itself (tests/again.py).
+AGAIN := || $(BIN)/python tests/again.py $$? 3
+
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not alone" -n $(TEST_PROCESSES) --dist worksteal $(PYTEST_ARGS)
-	$(BIN)/python -m pytest -m alone $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not alone" -n $(TEST_PROCESSES) --dist worksteal $(PYTEST_ARGS) $(AGAIN)
+	$(BIN)/python -m pytest -m alone $(PYTEST_ARGS) $(AGAIN)
 
 test-long: $(VENV)/.dev
 	TURNTRACE_TEST_LONG=1 $(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -261,8 +261,11 @@ def _empty(url: URL) -> None:
     engine.dispose()
 
 
+_SKIPPED = 16  # none of pytest's own: no second try makes up for a test that was left out
+
+
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Where nothing may be missing (CI), a skipped test is a failure."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if os.environ.get("TURNTRACE_TEST_REQUIRE_ALL") and reporter is not None and reporter.stats.get("skipped"):
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        session.exitstatus = _SKIPPED

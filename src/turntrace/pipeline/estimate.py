@@ -4,6 +4,7 @@ The tokenizer is given: this knows no library. What templates, tools, pictures a
 its messages, and a model's own tokenizer may differ: the numbers are near, never exact.
 """
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ _ESTIMATED: Final = frozenset({_GENERATION, "embedding"})
 _TEXTS: Final = ("content", "text", "parts", "input_text", "output_text", "arguments", "function", "tool_calls", "name")
 _BYTES: Final = ("blob", "binary", "file", "uri", "image", "audio", "video")  # types of parts
 _TEXT_ALONE: Final = ("text",)
+_ARGUMENTS: Final = "arguments"  # of a tool, which the model writes as JSON: names and all
 _DEEPEST: Final = 8
 # What was said cannot be read: counts or tool calls of a kind that nobody knows.
 _UNREADABLE: Final = frozenset({"usage_invalid", "field_invalid:tool_calls"})
@@ -101,10 +103,24 @@ def texts(value: Any, depth: int = 0) -> Iterator[str]:
             raise TextIsCut
         for name in _TEXT_ALONE if _is_media(value) else _TEXTS:
             if name in value:
-                yield from texts(value[name], depth + 1)
+                yield from texts(_written(name, value[name]), depth + 1)
     elif isinstance(value, (list, tuple)):
         for item in value:
             yield from texts(item, depth + 1)
+
+
+def _written(name: str, value: Any) -> Any:
+    """A tool's arguments as the model wrote them, where they were parsed since.
+
+    Raises:
+        TextIsCut: a part of them was cut.
+    """
+    if name != _ARGUMENTS or not isinstance(value, dict) or CUT in value:
+        return value
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    if f'"{CUT}": ' in text:  # a quote inside a value is escaped
+        raise TextIsCut
+    return text
 
 
 def _whole(text: str) -> str:

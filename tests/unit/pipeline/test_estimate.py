@@ -95,6 +95,8 @@ def _captured(value: Any, limit: int = 4_000) -> Any:
         {"output": ["a ", "b", "…[turntrace: 7 more pieces cut]…"]},
         {"output": "Calling.", "tool_calls": withheld(500_000)},
         {"output": "Calling.", "tool_calls": [{"id": "1", "name": "f", "arguments": _captured("descale " * 5_000)}]},
+        {"output": "Calling.", "tool_calls": [{"id": "1", "name": "f", "arguments": {"text": withheld(500_000)}}]},
+        {"output": "Calling.", "tool_calls": [{"name": "f", "arguments": _captured({"a": ["descale"] * 5_000})}]},
     ],
 )
 def test_of_a_text_that_was_cut_nothing_is_estimated(fields: dict[str, Any]) -> None:
@@ -160,6 +162,7 @@ def test_a_tokenizer_that_fails_keeps_no_turn_from_being_stored() -> None:
             [{"role": "assistant", "tool_calls": [{"id": "1", "function": {"name": "f", "arguments": "{}"}}]}],
             ["{}", "f"],
         ),
+        ([{"name": "f", "arguments": {"city": "Köln", "days": 3}}], ['{"city": "Köln", "days": 3}', "f"]),
         ({"parts": [{"text": "a"}]}, ["a"]),
         # BlobPart of the GenAI conventions, and the same of Pydantic AI: pictures are no words
         (
