@@ -10,6 +10,7 @@ import random
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -94,8 +95,10 @@ def reads(c: Connection) -> dict[str, Callable[[], Any]]:
     """What is measured, by name."""
     return {
         "sum of 30 days": lambda: costs(c, filter=MONTH),
-        **{f"by {name}": lambda name=name: costs(c, group_by=(name,), filter=MONTH) for name in ("model", "feature")},  # type: ignore[misc]
-        **{f"by {name}": lambda name=name: costs(c, group_by=(name,), filter=MONTH) for name in ("route", "step")},  # type: ignore[misc]
+        **{
+            f"by {name}": partial(costs, c, group_by=(name,), filter=MONTH)
+            for name in ("model", "feature", "route", "step")
+        },
         "by prompt": lambda: costs(c, group_by=("prompt",), filter=MONTH),
         "by input length": lambda: costs(c, group_by=("input_length",), filter=MONTH),
         "every user": lambda: costs(c, group_by=("user",), filter=MONTH),
@@ -104,7 +107,7 @@ def reads(c: Connection) -> dict[str, Callable[[], Any]]:
         "sessions": lambda: spending.count_values(c, "session", MONTH),
         "overview": lambda: overview(c, from_us=START_US, to_us=END_US),
         **{
-            f"Cost page by {name}": lambda name=name: summarise(c, Pricer(), MONTH, group=name, now_us=END_US)  # type: ignore[misc]
+            f"Cost page by {name}": partial(summarise, c, Pricer(), MONTH, group=name, now_us=END_US)
             for name in ("feature", "model", "user", "session")
         },
     }

@@ -127,7 +127,10 @@ SPOKEN = {
 
 def speak(connection: ServerConnection) -> None:
     """A session: a response for each `response.create`; the second is only begun."""
-    send = lambda event: connection.send(json.dumps(event))  # noqa: E731
+
+    def send(event: dict[str, Any]) -> None:
+        connection.send(json.dumps(event))
+
     send({"type": "session.created", "event_id": "e0", "session": {"type": "realtime", "model": "gpt-realtime"}})
     for number, message in enumerate(connection, 1):
         if json.loads(message)["type"] != "response.create":

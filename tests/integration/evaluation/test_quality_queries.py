@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import text
 
+from tests.integration.accounts import PLAN, TIER, accounts
 from tests.integration.evaluation.bench import NOW_US, put, some
 from turntrace.errors import InvalidInput
-from turntrace.records.dimension import Dimension, parse
+from turntrace.records.dimension import Dimension
 from turntrace.records.filter import TraceFilter
 from turntrace.records.score import Score
 from turntrace.records.trace import Trace
@@ -16,19 +16,11 @@ from turntrace.storage import scores
 from turntrace.storage.database import Database
 from turntrace.storage.queries import quality as queries
 
-PLAN = parse("plan=account.id.plan@user")
-TIER = parse("tier=account.code.tier@tag:tenant")
-
 
 @pytest.fixture
 def host(database: Database) -> Iterator[Database]:
-    with database.write() as connection:
-        connection.execute(text("CREATE TABLE account (id INTEGER, code VARCHAR(20), plan VARCHAR(20), tier INTEGER)"))
-        for row in ("1, 'acme', 'pro', 2", "2, 'blue', 'free', 1", "3, 'cash', 'pro', 2", "3, 'cash', 'pro', 2"):
-            connection.execute(text(f"INSERT INTO account VALUES ({row})"))
-    yield database
-    with database.write() as connection:
-        connection.execute(text("DROP TABLE account"))
+    with accounts(database) as found:
+        yield found
 
 
 def judged(database: Database, trace: Trace, value: bool, *, version: int = 1, span_id: str | None = None) -> None:

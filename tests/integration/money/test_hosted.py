@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import text
 
+from tests.integration.accounts import PLAN, TIER, accounts
 from tests.integration.turns import START_US, store, turn
 from turntrace.errors import InvalidInput, SettingsError
 from turntrace.records.dimension import Dimension, parse
@@ -17,19 +17,12 @@ from turntrace.storage.queries.hosted import costs_by
 from turntrace.storage.queries.rollups import DAY_US
 
 DAY = START_US - START_US % DAY_US
-PLAN = parse("plan=account.id.plan@user")
-TIER = parse("tier=account.code.tier@tag:tenant")
 
 
 @pytest.fixture
 def host(database: Database) -> Iterator[Database]:
-    with database.write() as connection:
-        connection.execute(text("CREATE TABLE account (id INTEGER, code VARCHAR(20), plan VARCHAR(20), tier INTEGER)"))
-        for row in ("1, 'acme', 'pro', 2", "2, 'blue', 'free', 1", "3, 'cash', 'pro', 2", "3, 'cash', 'pro', 2"):
-            connection.execute(text(f"INSERT INTO account VALUES ({row})"))
-    yield database
-    with database.write() as connection:
-        connection.execute(text("DROP TABLE account"))
+    with accounts(database) as found:
+        yield found
 
 
 def _by(database: Database, dimension: Dimension, **filter: Any) -> dict[str, tuple[int | None, int]]:

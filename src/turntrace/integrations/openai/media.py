@@ -25,8 +25,9 @@ def media_fields(kind: Kind, answer: Any) -> dict[str, Any]:
 def spoken_characters(question: Question) -> int | None:
     """How many characters are spoken, where speech is paid for by them."""
     model, given = question.body.get("model"), question.body.get("input")
-    is_counted = isinstance(given, str) and isinstance(model, str) and model.startswith(_BY_CHARACTER)
-    return len(given) if is_counted else None  # type: ignore[arg-type]
+    if not isinstance(given, str) or not isinstance(model, str) or not model.startswith(_BY_CHARACTER):
+        return None
+    return len(given)
 
 
 def _image(image: Any, answer: Any) -> dict[str, Any]:
