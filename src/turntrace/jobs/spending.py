@@ -22,9 +22,10 @@ from turntrace.records.usage import Usage, to_decimal
 from turntrace.storage.queries import spending
 from turntrace.storage.queries.costs import CostRow, costs
 from turntrace.storage.queries.hosted import costs_by
-from turntrace.storage.queries.leading import PEOPLE, leading
+from turntrace.storage.queries.leading import leading
 from turntrace.storage.queries.spending import Unpriced
 from turntrace.storage.queries.success import successes
+from turntrace.storage.rollups import PEOPLE
 
 JUDGES: Final = "turntrace-evaluation"
 MOVERS: Final = 6

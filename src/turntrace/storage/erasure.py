@@ -12,6 +12,7 @@ from turntrace.records.erasure import Target
 from turntrace.storage import bulk, naming, strays, tables, tombstones
 from turntrace.storage.belonging import TURN_TABLES, USER_TABLES, of_user, short, turn_sources
 from turntrace.storage.sessions import SessionTotals
+from turntrace.storage.tables.rollup import WHOLE
 
 ERASED: Final = "erased"  # stands in roll-ups where an identity was
 _EVALUATION: Final = "turntrace-evaluation"  # environment of judges' own turns
@@ -223,10 +224,12 @@ class Eraser:
         return {row[0] for row in self._c.execute(select(column).where(column.in_(session_ids)).distinct())}
 
     def _rename(self, dimension: str, values: Iterable[str]) -> None:
-        """Roll-ups lose an identity and keep their sums; as deltas, so that the compactor merges them."""
+        """Roll-ups lose an identity and keep their sums; as deltas, so that the compactor merges them and makes whole
+        days of them."""
         wanted = [_r.dimension == dimension, _r.value.in_(list(values))]
         if self._target.until_us is not None:
             wanted.append(_r.at_us <= self._target.until_us)
+        self._count(tables.rollup, self._c.execute(delete(tables.rollup).where(*wanted, _r.grain == WHOLE)).rowcount)
         changed = update(tables.rollup).where(*wanted).values(value=ERASED, is_compacted=False)
         self._count(tables.rollup, self._c.execute(changed).rowcount)
 

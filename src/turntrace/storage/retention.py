@@ -10,10 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Table, and_, delete, exists, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Table, and_, delete, exists, or_, select, true, tuple_, update
 
 from turntrace.storage import bulk, strays, switches, tables, tombstones
 from turntrace.storage.belonging import TURN_TABLES, short
+from turntrace.storage.rollups import PEOPLE
+from turntrace.storage.tables.rollup import WHOLE
 
 DAY_US: Final = 86_400 * 1_000_000
 PINNED: Final = "pinned"  # a tag that says: keep this turn longer
@@ -211,6 +213,9 @@ def _aged(before_us: int, sums_us: int) -> Iterator[tuple[Table, ColumnElement[b
             of_time = (_h.grain == grain, _h.is_compacted == is_compacted, _h.at_us < sums_us)
             for metric in _METRICS:
                 yield tables.histogram, and_(_h.metric == metric, *of_time)
+    for dimension in PEOPLE:
+        is_whole = and_(_r.dimension == dimension, _r.grain == WHOLE, _r.is_compacted == true())
+        yield tables.rollup, and_(is_whole, _r.at_us < before_us)
     ends = or_(_stone.until_us.is_not(None), _stone.kind.in_((tombstones.TURN, tombstones.TRACE)))
     yield tables.tombstone, and_(_stone.created_at_us < before_us, ends)
 

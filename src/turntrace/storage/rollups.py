@@ -1,7 +1,7 @@
 """Roll-ups and histograms: facts are summed in memory, appended as deltas, and merged by one elected compactor.
 
 Deltas are only ever appended by writers: several hosts that update the same hot row would deadlock each other. The
-compactor adds hours to their days as well.
+compactor adds hours to their days as well, and what a person did by one model to their whole day.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,6 +15,7 @@ from turntrace.records.rollup import RollupFact, size_of
 from turntrace.storage import bulk, cardinality, clean, leases, tables
 from turntrace.storage.database import Database
 from turntrace.storage.histograms import Counts, add_packed, bucket_of, packed
+from turntrace.storage.tables.rollup import WHOLE
 
 MINUTE_US: Final = 60_000_000
 HOUR_US: Final = 60 * MINUTE_US
@@ -22,6 +23,7 @@ DAY_US: Final = 24 * HOUR_US
 MINUTES_KEPT_US: Final = 2 * DAY_US
 BUCKETS_AT_ONCE: Final = 200
 COMPACTOR: Final = "compactor"
+PEOPLE: Final = ("user", "session")
 UNKNOWN_MODEL: Final = "unknown"  # of calls that name none: rows without a model are turns'
 
 _SUMS: Final = [
@@ -55,6 +57,8 @@ _ROLLUP_KEY: Final = [
     "price_version",
     "tier",
 ]
+# What is of a turn or of one call alone, and means nothing in a sum over both.
+_OF_CALLS: Final = frozenset({"errors", "duration_us", "duration_count", "ttft_us", "ttft_count"})
 _HISTOGRAM_KEY: Final = ["grain", "at_us", "metric", "model", "feature", "environment", "size"]
 
 _h: Final = tables.histogram.c
@@ -90,10 +94,9 @@ class Rollup:
             if size := size_of(fact.input_tokens):
                 _add(self._narrow, (at_us // HOUR_US, "input_length", size, model, fact.environment, *paid), sums)
         day = at_us // DAY_US
-        if fact.user_id:
-            _add(self._people, ("user", fact.user_id, day, model, fact.environment, paid), sums)
-        if fact.session_id:
-            _add(self._people, ("session", fact.session_id, day, model, fact.environment, paid), sums)
+        for dimension, value in zip(PEOPLE, (fact.user_id, fact.session_id), strict=True):
+            if value:
+                _add(self._people, (dimension, value, day, model, fact.environment, paid), sums)
         self._add_lengths(fact, model, sign)
 
     def _add_step(self, fact: RollupFact, model: str, sums: list[int], sign: int) -> None:
@@ -247,8 +250,11 @@ def _compact_sums(connection: Connection, limit: int, most_values: int) -> int:
     guard = cardinality.Guard(connection, _ROLLUP_KEY, most_values)
     guard.look_at(row[1 : end + 1] for row in deltas)
     for _, *row in deltas:
-        for key in _with_day(guard.fold(tuple(row[:end]))):
-            _add(wanted, key, row[end:])
+        key, sums = guard.fold(tuple(row[:end])), row[end:]
+        for each in _with_day(key):
+            _add(wanted, each, sums)
+        if key[2] in PEOPLE:
+            _add(wanted, _whole(key), sums if key[4] == "" else _beside_turns(sums))
     known = {key: row_id for row_id, key in _compacted(connection, tables.rollup, _ROLLUP_KEY, wanted)}
     found = [(key, sums) for key, sums in wanted.items() if any(sums)]
     new = [(True, *key, *sums) for key, sums in found if key not in known]
@@ -300,6 +306,17 @@ def _with_day(key: Key) -> Iterator[Key]:
         yield ("day", at_us - at_us % DAY_US, *others)
 
 
+def _whole(key: Key) -> Key:
+    """The key of a person's day by whatever model."""
+    at_us, dimension, value, environment = key[1], key[2], key[3], key[7]
+    return (WHOLE, at_us, dimension, value, "", "", "", environment, "", "")
+
+
+def _beside_turns(sums: list[int]) -> list[int]:
+    """What calls add to the row of their turns."""
+    return [0 if name in _OF_CALLS else n for name, n in zip(_SUMS, sums, strict=True)]
+
+
 def _deltas(connection: Connection, table: Table, names: Sequence[str], limit: int) -> list[Key]:
     """The id and the columns of the oldest deltas."""
     columns = [table.c[name] for name in ("id", *names)]
@@ -329,13 +346,15 @@ def _look_ups(table: Table, kind: str, wanted: Iterable[Key]) -> Iterator[list[C
     groups: dict[Key, dict[int, list[Key]]] = {}
     for key in wanted:
         grain, at_us, name, *_ = key
-        groups.setdefault((grain, name), {}).setdefault(at_us, []).append(key)
+        # One look-up by value finds rows of every grain.
+        place = ("" if table is tables.rollup and name else grain, name)
+        groups.setdefault(place, {}).setdefault(at_us, []).append(key)
     for (grain, name), by_time in groups.items():
         ordered = sorted(by_time)
         for start in range(0, len(ordered), BUCKETS_AT_ONCE):
             times = ordered[start : start + BUCKETS_AT_ONCE]
             found = [table.c[kind] == name, table.c.at_us.in_(times)]
-            if table is tables.rollup and name:
+            if not grain:
                 # By value alone: a day may have many more users than these.
                 yield [*found, table.c.value.in_({key[3] for at_us in times for key in by_time[at_us]})]
             else:

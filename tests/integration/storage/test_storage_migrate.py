@@ -1,15 +1,18 @@
 """Migrations: the same tables as the code on three databases, up and down, by one process at a time."""
 
 import threading
+from typing import Any
 
 import pytest
+import stored
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, event, inspect, text
 
 from turntrace.errors import SchemaOutOfDate, SchemaTooNew
-from turntrace.storage import migrate, tables
+from turntrace.records.rollup import RollupFact
+from turntrace.storage import migrate, rollups, tables
 from turntrace.storage.database import Database
 
 
@@ -62,8 +65,8 @@ class _BreaksOff:
                 raise _Lost
 
 
-# Changes of tables that 0009 to 0011 make, and that going back makes.
-_UP, _DOWN = 11, 9
+# Changes of tables that 0009 to 0012 make, and that going back makes.
+_UP, _DOWN = 13, 11
 
 
 def test_a_migration_that_broke_off_goes_on(database: Database) -> None:
@@ -84,6 +87,27 @@ def test_a_way_back_that_broke_off_goes_on(database: Database) -> None:
         assert migrate.downgrade(database, "0008") == "0008"
         assert migrate.upgrade(database) == migrate.HEAD
     assert _differences(database) == []
+
+
+def test_whole_days_of_people_are_summed_of_what_is_merged(database: Database) -> None:
+    def append(turns: int) -> None:
+        rollup = rollups.Rollup()
+        for number in range(turns):
+            who: dict[str, Any] = {"at_us": stored.T0, "user_id": f"u{number % 3}", "session_id": f"s{number % 5}"}
+            rollup.add(RollupFact(**who, turns=1, errors=number % 2, duration_us=1000, ttft_us=10))
+            rollup.add(RollupFact(**who, calls=1, model=f"m{number % 2}", errors=1, duration_us=7, cost_total_nano=5))
+        with database.write() as connection:
+            rollup.append(connection)
+
+    append(20)
+    rollups.compact(database)
+    append(4)
+    wanted = stored.summed(database)
+    assert {key[2] for key in wanted if key[0] == "whole"} == {"user", "session"}
+    migrate.downgrade(database, "0011")
+    assert "whole" not in {key[0] for key in stored.summed(database)}
+    migrate.upgrade(database)
+    assert stored.summed(database) == wanted
 
 
 def test_processes_that_migrate_together_wait_for_each_other(blank_database: Database) -> None:

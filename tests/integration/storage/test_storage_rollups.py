@@ -95,8 +95,20 @@ def test_calls_without_a_model_are_not_turns(database: Database) -> None:
 
 
 def _written(found: dict[tuple[Any, ...], Any]) -> dict[tuple[Any, ...], Any]:
-    """Keys that writers have rows of: all but the days that the compactor adds hours to."""
-    return {key: value for key, value in found.items() if key[0] != "day" or key[2] in ("user", "session")}
+    """Keys that writers have rows of: all but the days that the compactor adds hours to, and whole days of people."""
+    grains = {"": ("minute", "hour"), "user": ("day",), "session": ("day",)}
+    return {key: value for key, value in found.items() if key[0] in grains.get(key[2], ("hour",))}
+
+
+def _whole_of(found: dict[tuple[Any, ...], Any]) -> dict[tuple[Any, ...], Counter[str]]:
+    """The whole days that days of people by model add up to."""
+    whole: dict[tuple[Any, ...], Counter[str]] = {}
+    for (grain, at_us, dimension, value, model, _, _, environment, *_), sums in found.items():
+        if grain == "day" and dimension in rollups.PEOPLE:
+            of_turns = {"errors", "duration_us", "duration_count", "ttft_us", "ttft_count"} if model else set()
+            named = {name: n for name, n in zip(s.SUMS, sums, strict=True) if name not in of_turns}
+            whole.setdefault((at_us, dimension, value, environment), Counter()).update(named)
+    return whole
 
 
 def _days_of(hours: dict[tuple[Any, ...], Any]) -> dict[tuple[Any, ...], Counter[Any]]:
@@ -138,13 +150,51 @@ def test_days_are_the_sums_of_their_compacted_hours(database: Database) -> None:
     rollups.compact(database)
     sums, lengths = s.summed(database), s.histogram(database)
     for found in (sums, lengths):
-        days = {key for key in found if key not in _written(found)}
+        days = {key for key in found if key not in _written(found) and key[0] == "day"}
         assert len({key[1] for key in days}) > 1
         wanted = {key: n for key, n in _days_of(found).items() if any(n.values())}
         assert days == wanted.keys()
         for key in days:
             numbers = found[key] if isinstance(found[key], dict) else dict(enumerate(found[key]))
             assert {place: n for place, n in numbers.items() if n} == {p: n for p, n in wanted[key].items() if n}
+
+
+def test_whole_days_of_people_are_the_sums_of_what_they_did_by_model(database: Database) -> None:
+    for seed in range(4):
+        spread = [replace(fact, at_us=fact.at_us + seed * 17 * HOUR) for fact in _facts(seed, 40)]
+        _append(database, spread)
+        rollups.compact(database, limit=70, rounds=2 if seed < 3 else 100)
+    _append(database, _facts(3, 20), sign=-1)
+    rollups.compact(database)
+    found = s.summed(database)
+    whole = {(key[1], key[2], key[3], key[7]): sums for key, sums in found.items() if key[0] == "whole"}
+    wanted = _whole_of(found)
+    assert len({at_us for at_us, *_ in whole}) > 1
+    assert whole.keys() == wanted.keys()
+    for key, sums in whole.items():
+        assert dict(zip(s.SUMS, sums, strict=True)) == wanted[key]
+    with database.read() as c:
+        for dimension in rollups.PEOPLE:
+            spent: Counter[str] = Counter()
+            for (_, of, value, _), sums in wanted.items():
+                if of == dimension:
+                    spent[value] += sums["cost_total_nano"]
+            every = costs(c, group_by=(dimension,))
+            assert {row.keys[dimension]: row.cost_total_nano for row in every} == spent
+            by_model = costs(c, group_by=(dimension, "model"))
+            assert sum(row.calls for row in every) == sum(row.calls for row in by_model) > 0
+
+
+@pytest.mark.parametrize("rounds", [0, 1, 3])
+def test_people_are_read_alike_however_much_is_merged(database: Database, rounds: int) -> None:
+    _append(database, _facts(1, 80))
+    with database.read() as c:
+        wanted = [costs(c, group_by=names) for names in (("user",), ("session",), ("user", "environment"))]
+    for _ in range(rounds):
+        rollups.compact(database, limit=25, rounds=1)
+    with database.read() as c:
+        assert [costs(c, group_by=names) for names in (("user",), ("session",), ("user", "environment"))] == wanted
+    assert all(wanted)
 
 
 def test_two_compactors_at_once_add_nothing_twice(database: Database) -> None:

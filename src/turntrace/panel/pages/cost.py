@@ -20,8 +20,8 @@ from turntrace.records.dimension import Dimension, parse
 from turntrace.records.filter import Except, TraceFilter
 from turntrace.storage.cardinality import OTHER
 from turntrace.storage.queries.costs import CostRow, costs
-from turntrace.storage.queries.leading import PEOPLE
 from turntrace.storage.queries.rollups import DAY_US, HOUR_US
+from turntrace.storage.rollups import PEOPLE
 
 DEFAULT_RANGE: Final = "7d"
 GROUPS: Final = {

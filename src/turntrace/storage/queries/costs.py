@@ -185,7 +185,9 @@ def _where(plan: _Plan, filter: TraceFilter, only: Sequence[str] | None) -> Colu
 
 def _parts(plan: _Plan, filter: TraceFilter) -> list[rollups.Part]:
     if plan.dimension in _BY_DAY:
-        return rollups.parts("day", filter.from_us, filter.to_us)
+        if plan.is_by_call:
+            return rollups.parts("day", filter.from_us, filter.to_us)
+        return rollups.whole_parts(filter.from_us, filter.to_us)
     if plan.interval == "hour":
         return rollups.parts("hour", filter.from_us, filter.to_us)
     return rollups.wide_parts(filter.from_us, filter.to_us)

@@ -104,7 +104,7 @@ def _statement(dimension: Dimension, filter: TraceFilter) -> Any:
 def _spent(dimension: Dimension, filter: TraceFilter) -> Any:
     """Sums by user, or by tag."""
     if dimension.by == "user":
-        head, parts = [_r.dimension == "user"], rollups.parts("day", filter.from_us, filter.to_us)
+        head, parts = [_r.dimension == "user"], rollups.whole_parts(filter.from_us, filter.to_us)
     else:
         head = [_r.dimension == "tag", _r.value.startswith(_prefix(dimension), autoescape=True)]
         parts = rollups.wide_parts(filter.from_us, filter.to_us)

@@ -3,18 +3,14 @@ hundred thousand of them, and a page shows a few."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import CTE, ColumnElement, Connection, case, func, literal, select, union_all
 
 from turntrace.records.filter import TraceFilter
-from turntrace.storage import tables
-from turntrace.storage.queries import rollups
-from turntrace.storage.queries.condition import fits
+from turntrace.storage.queries import people, rollups
 
-PEOPLE: Final = ("user", "session")
 _LEADS, _MOVES, _ALL = "leads", "moves", "all"
-_r = tables.rollup.c
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +37,7 @@ def leading(
     """One statement over both periods.
 
     Args:
-        dimension: one of `PEOPLE`.
+        dimension: one of `rollups.PEOPLE`.
         filter: times, widened to whole days, and the environment.
         before: the same of the period before; None leaves the changes out.
         limit, moves: how many values, and changes, at the most.
@@ -59,21 +55,18 @@ def leading(
 
 def _sums(dimension: str, filter: TraceFilter, before: TraceFilter | None) -> CTE:
     """Of each value: its cost in this period and the one before, and whether it has anything in this one."""
-    head = [_r.dimension == dimension]
-    if filter.environment is not None:
-        head.append(fits(_r.environment, filter.environment))
-    (now,) = rollups.parts("day", filter.from_us, filter.to_us)
+    now, _ = rollups.whole_parts(filter.from_us, filter.to_us)
     # One stretch of days: the two periods meet, and share the day in which they do.
-    whole = rollups.parts("day", before.from_us, filter.to_us) if before else [now]
-    cost: ColumnElement[Any] = _r.cost_total_nano
-    counted: ColumnElement[Any] = _r.turns + _r.calls
+    days = people.days(dimension, filter.environment, before.from_us if before else filter.from_us, filter.to_us)
+    d = days.c
+    cost: ColumnElement[Any] = d.cost_total_nano
+    counted: ColumnElement[Any] = d.turns + d.calls
     earlier: ColumnElement[Any] = literal(0)
     if before is not None:
-        earlier = func.sum(case((_r.at_us < before.to_us, cost), else_=0))
-        cost, counted = (case((_r.at_us >= now.from_us, number), else_=0) for number in (cost, counted))
-    columns = [rollups.VALUE.label("value"), func.sum(cost).label("now"), earlier.label("before")]
-    where = rollups.covered(tables.rollup, head, whole)
-    return select(*columns, func.sum(counted).label("counted")).where(where).group_by(rollups.VALUE).cte("sums")
+        earlier = func.sum(case((d.at_us < before.to_us, cost), else_=0))
+        cost, counted = (case((d.at_us >= now.from_us, number), else_=0) for number in (cost, counted))
+    columns = [d.value, func.sum(cost).label("now"), earlier.label("before"), func.sum(counted).label("counted")]
+    return select(*columns).group_by(d.value).cte("sums")
 
 
 def _answers(sums: CTE, limit: int, moves: int) -> list[Any]:

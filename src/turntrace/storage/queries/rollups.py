@@ -21,6 +21,7 @@ from sqlalchemy import (
 )
 
 from turntrace.storage import tables
+from turntrace.storage.tables.rollup import WHOLE
 
 HOUR_US: Final = 3_600_000_000
 DAY_US: Final = 24 * HOUR_US
@@ -42,6 +43,8 @@ _PLAIN: Final = (
     "own_us",
 )
 _TURN: Final = _r.model == ""
+# Said as its index says it, which holds no other rows.
+IS_WHOLE: Final[ColumnElement[bool]] = _r.grain == literal_column(f"'{WHOLE}'", String())
 # To group by: SQLite would read the index by value through all time, rather than sort the rows of a period.
 VALUE: Final[ColumnElement[str]] = func.coalesce(_r.value, literal_column("''", String()))
 
@@ -95,6 +98,13 @@ def wide_parts(from_us: int | None, to_us: int | None) -> list[Part]:
     return found
 
 
+def whole_parts(from_us: int | None, to_us: int | None) -> list[Part]:
+    """What to sum of users or sessions for a period, widened to whole days, where no model is asked for."""
+    first = _down(from_us, DAY_US)
+    # Whole days are written by the compactor alone: what it has yet to merge is not in them.
+    return [Part(WHOLE, first, to_us), Part("day", first, to_us, is_delta=True)]
+
+
 def _down(at_us: int | None, width_us: int) -> int | None:
     return None if at_us is None else at_us - at_us % width_us
 
@@ -123,10 +133,11 @@ def covered(
 def _of_part(table: Table, part: Part, by_value: bool) -> list[ColumnElement[bool]]:
     # Of a few values: hidden from the index by time, which SQLite would take for several of them.
     grain = func.coalesce(table.c.grain, literal_column("''", String())) if by_value else table.c.grain
-    found: list[ColumnElement[bool]] = [grain == part.grain]
+    is_whole = part.grain == WHOLE and not by_value
+    found: list[ColumnElement[bool]] = [IS_WHOLE if is_whole else grain == part.grain]
     if part.is_delta:
         found.append(table.c.is_compacted == false())
-    elif not by_value:
+    elif not by_value and not is_whole:
         # True of every row: lets the index reach the time behind it.
         found.append(table.c.is_compacted.in_((True, False)))
     if part.from_us is not None:

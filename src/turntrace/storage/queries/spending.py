@@ -3,19 +3,17 @@
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, func, literal_column, select
+from sqlalchemy import ColumnElement, Connection, func, select
 
 from turntrace.records.filter import TraceFilter
 from turntrace.records.observation import Observation
 from turntrace.storage import restate, tables
-from turntrace.storage.queries import rollups
+from turntrace.storage.queries import people, rollups
 from turntrace.storage.queries.condition import fits
 from turntrace.storage.queries.row import to_observation
 
 MOST_MODELS: Final = 50
 LOOKED_AT: Final = 20_000
-_DAY: Final[ColumnElement[str]] = literal_column("'day'")
-_NOBODY: Final[ColumnElement[str]] = literal_column("''")  # the model of rows that count turns
 _r, _o = tables.rollup.c, tables.observation.c
 
 
@@ -33,15 +31,9 @@ class Unpriced:
 
 def count_values(c: Connection, dimension: str, filter: TraceFilter) -> int:
     """How many users or sessions had turns in a period, widened to whole days."""
-    # Said as the index of such rows says it, which answers without a look at the rows themselves.
-    where = [_r.dimension == dimension, _r.grain == _DAY, _r.model == _NOBODY, *_environment(filter)]
-    (part,) = rollups.parts("day", filter.from_us, filter.to_us)
-    if part.from_us is not None:
-        where.append(_r.at_us >= part.from_us)
-    if part.to_us is not None:
-        where.append(_r.at_us < part.to_us)
+    d = people.days(dimension, filter.environment, filter.from_us, filter.to_us).c
     # Grouped, then counted: PostgreSQL would sort every row to count the distinct ones.
-    each = select(_r.value).where(*where).group_by(_r.value).subquery()
+    each = select(d.value).group_by(d.value).having(func.sum(d.turns) != 0).subquery()
     return int(c.execute(select(func.count()).select_from(each)).scalar_one())
 
 

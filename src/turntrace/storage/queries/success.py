@@ -57,5 +57,5 @@ def _turns_of(filter: TraceFilter, sessions: CTE) -> Select[Any]:
     head = [_r.dimension == "session", _r.value.in_(select(sessions.c.session_id))]
     if filter.environment is not None:
         head.append(fits(_r.environment, filter.environment))
-    where = rollups.covered(tables.rollup, head, rollups.parts("day", filter.from_us, filter.to_us), by_value=True)
+    where = rollups.covered(tables.rollup, head, rollups.whole_parts(filter.from_us, filter.to_us), by_value=True)
     return select(func.sum(_r.turns)).where(where)

@@ -65,7 +65,7 @@ def _where(filter: TraceFilter) -> ColumnElement[bool]:
         head.append(fits(_r.environment, filter.environment))
     if filter.q is not None:
         head.append(_r.value.startswith(filter.q, autoescape=True))
-    days = rollups.parts("day", filter.from_us, filter.to_us)
+    days = rollups.whole_parts(filter.from_us, filter.to_us)
     return rollups.covered(tables.rollup, head, days, by_value=filter.user_id is not None)
 
 

@@ -2,7 +2,8 @@
 
 Readers always sum: a key may have several rows, compacted or not. What is kept by hour is kept by day too, but only the
 compactor writes days: those of a day are the sum of its compacted hours, so that a reader of whole days takes day rows
-and the hours that are not compacted yet, and writers append one row for both.
+and the hours that are not compacted yet, and writers append one row for both. So it is with days of people by model,
+and whole ones.
 """
 
 from typing import Final
@@ -12,6 +13,8 @@ from sqlalchemy import String
 from turntrace.storage.tables import length
 from turntrace.storage.tables.column import Count, Flag, Instant, LongText, Nano, Serial, Word, column, index, table
 
+WHOLE: Final = "whole"
+
 # Sums of one bucket of time. `grain` is `minute`, `hour` or `day`; `at_us` the start of the bucket (UTC). `dimension`
 # "" is the base: by model, provider, feature and environment, kept by hour and day, and by minute for 48 hours. A
 # marginal (`user`, `session`: by day only; `route`, `release`, `prompt`, `experiment`, `tag`: by hour and day) has its
@@ -19,6 +22,8 @@ from turntrace.storage.tables.column import Count, Flag, Instant, LongText, Nano
 # and `feature` are "". `input_length` and `step` (by hour and day, of calls and of every step, as `calls`) have a
 # bucket of `records.rollup.SIZES` and "type:name" in `value`. Turns are counted in rows with model "", calls in rows
 # with the model's name. Every row is one price version and service tier. `own_us` is the time of steps themselves.
+# The grain `whole` is a day of a user or session by whatever model, price and tier (all ""), of which there is one row
+# to read where there are many: turns with their errors and times, and the calls, tokens and cost of their calls.
 rollup: Final = table(
     "rollup",
     column("id", Serial, primary_key=True, autoincrement=True),
@@ -53,7 +58,12 @@ rollup: Final = table(
     index("rollup_at", "dimension", "grain", "is_compacted", "at_us"),
     index("rollup_value", "dimension", "value", "at_us"),
     index("rollup_delta", "is_compacted", "id"),
-    index("rollup_people", "dimension", "at_us", "value", "environment", only="grain = 'day' AND model = ''"),
+    # It answers who spent most without a look at the rows.
+    index(
+        "rollup_whole",
+        *("dimension", "at_us", "value", "environment", "cost_total_nano", "turns", "calls"),
+        only=f"grain = '{WHOLE}'",
+    ),
 )
 
 # How many lengths fell into each 1 % log bucket, by hour and day (`grain`, `at_us` as in roll-ups). `metric` is
