@@ -3,7 +3,7 @@
 import csv
 import io
 from calendar import monthrange
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -100,7 +100,7 @@ def summarise(
         success: the setting `success_score`.
     """
     before = _before(filter, now_us)
-    rows, moved, count = _by_group(c, group, filter, before, dimension)
+    rows, moved, count, active = _by_group(c, group, filter, before, dimension)
     total = _first(costs(c, filter=filter)) or CostRow()
     by_model = costs(c, group_by=("model", "provider"), filter=filter)
     return Summary(
@@ -109,8 +109,8 @@ def summarise(
         rows=rows,
         movers=moved,
         count=count,
-        active_users=spending.count_values(c, "user", filter),
-        sessions=spending.count_values(c, "session", filter),
+        active_users=active["user"],
+        sessions=active["session"],
         unpriced=spending.unpriced(c, filter) if total.unpriced else [],
         stated=_stated(spending.stated(c, filter, limit=STATED_CALLS), pricer),
         savings_nano=savings(pricer, by_model, filter.to_us or now_us),
@@ -123,16 +123,21 @@ def summarise(
 
 def _by_group(
     c: Connection, group: str, filter: TraceFilter, before: TraceFilter | None, dimension: Dimension | None
-) -> tuple[list[CostRow], list[Mover], int]:
-    """Rows of one group, what changed most, and how many values there are."""
+) -> tuple[list[CostRow], list[Mover], int, dict[str, int]]:
+    """Rows of one group, what changed most, how many values there are, and how many users and sessions had turns."""
     if group in PEOPLE and dimension is None:
         found = leading(c, group, filter, before, limit=PEOPLE_SHOWN, moves=MOVERS)
         rows = costs(c, group_by=(group,), filter=filter, values=found.values) if found.values else []
         moved = [Mover(value=each.value, before_nano=each.before_nano, now_nano=each.now_nano) for each in found.moved]
-        return rows, moved, found.count
+        return rows, moved, found.count, _active(c, filter, {group: found.active})
     rows = rows_by(c, group, filter, dimension)
     earlier = rows_by(c, group, before, dimension) if before else []
-    return rows, movers(group, rows, earlier) if before else [], len(rows)
+    return rows, movers(group, rows, earlier) if before else [], len(rows), _active(c, filter, {})
+
+
+def _active(c: Connection, filter: TraceFilter, known: Mapping[str, int]) -> dict[str, int]:
+    """How many users and sessions had turns; `known` need not be counted again."""
+    return {name: known[name] if name in known else spending.count_values(c, name, filter) for name in PEOPLE}
 
 
 def rows_by(c: Connection, group: str, filter: TraceFilter, dimension: Dimension | None = None) -> list[CostRow]:

@@ -9,6 +9,7 @@ from turntrace.records.filter import Except, TraceFilter
 from turntrace.records.rollup import RollupFact
 from turntrace.storage import rollups
 from turntrace.storage.database import Database
+from turntrace.storage.queries import spending
 from turntrace.storage.queries.costs import costs
 from turntrace.storage.queries.leading import leading
 from turntrace.storage.rollups import DAY_US, HOUR_US, Rollup
@@ -63,6 +64,8 @@ def test_what_is_ranked_is_what_all_sums_say(
     assert [(each.value, each.before_nano, each.now_nano) for each in found.moved] == wanted
     assert len(wanted) >= 5
     assert (alone.values, alone.count, alone.moved) == (found.values, found.count, [])
+    with database.read() as c:
+        assert found.active == alone.active == spending.count_values(c, dimension, now) == len(every)
 
 
 def test_nobody_leads_an_empty_period(database: Database) -> None:

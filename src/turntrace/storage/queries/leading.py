@@ -24,11 +24,13 @@ class Moved:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leading:
-    """The costliest values of a period, the largest changes against the period before, and how many values it has."""
+    """The costliest values of a period, the largest changes against the period before, how many values it has, and how
+    many of them had turns."""
 
     values: Sequence[str]
     moved: Sequence[Moved]
     count: int
+    active: int
 
 
 def leading(
@@ -46,10 +48,12 @@ def leading(
     found = c.execute(union_all(*_answers(sums, limit, moves if before else 0))).all()
     leads = sorted((row for row in found if row.kind == _LEADS), key=lambda row: (-int(row.now), row.value))
     moved = [Moved(row.value, int(row.before), int(row.now)) for row in found if row.kind == _MOVES]
+    every = next(row for row in found if row.kind == _ALL)
     return Leading(
         values=[row.value for row in leads],
         moved=sorted(moved, key=lambda each: (-abs(each.now_nano - each.before_nano), each.value)),
-        count=next(int(row.now) for row in found if row.kind == _ALL),
+        count=int(every.now),
+        active=int(every.before or 0),
     )
 
 
@@ -59,25 +63,23 @@ def _sums(dimension: str, filter: TraceFilter, before: TraceFilter | None) -> CT
     # One stretch of days: the two periods meet, and share the day in which they do.
     days = people.days(dimension, filter.environment, before.from_us if before else filter.from_us, filter.to_us)
     d = days.c
-    cost: ColumnElement[Any] = d.cost_total_nano
-    counted: ColumnElement[Any] = d.turns + d.calls
+    numbers: dict[str, ColumnElement[Any]] = {"now": d.cost_total_nano, "turns": d.turns, "calls": d.calls}
     earlier: ColumnElement[Any] = literal(0)
     if before is not None:
-        earlier = func.sum(case((d.at_us < before.to_us, cost), else_=0))
-        cost, counted = (case((d.at_us >= now.from_us, number), else_=0) for number in (cost, counted))
-    columns = [d.value, func.sum(cost).label("now"), earlier.label("before"), func.sum(counted).label("counted")]
-    return select(*columns).group_by(d.value).cte("sums")
+        earlier = func.sum(case((d.at_us < before.to_us, d.cost_total_nano), else_=0))
+        numbers = {name: case((d.at_us >= now.from_us, number), else_=0) for name, number in numbers.items()}
+    columns = [func.sum(number).label(name) for name, number in numbers.items()]
+    return select(d.value, earlier.label("before"), *columns).group_by(d.value).cte("sums")
 
 
 def _answers(sums: CTE, limit: int, moves: int) -> list[Any]:
     s = sums.c
-    has_any = s.counted != 0
+    has_any = s.turns + s.calls != 0
     leads = select(s.value, s.now, s.before).where(has_any).order_by(s.now.desc(), s.value).limit(limit).subquery("l")
+    active = func.sum(case((s.turns != 0, 1), else_=0))
     found = [
         select(literal(_LEADS).label("kind"), leads.c.value, leads.c.now, leads.c.before),
-        select(literal(_ALL).label("kind"), literal("").label("value"), func.count(), literal(0))
-        .select_from(sums)
-        .where(has_any),
+        select(literal(_ALL).label("kind"), literal("").label("value"), func.count(), active).where(has_any),
     ]
     if moves:
         far = func.abs(s.now - s.before).desc()
