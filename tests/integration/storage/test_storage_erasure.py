@@ -21,6 +21,7 @@ from turntrace.records.score import Score
 from turntrace.storage import audit, belonging, receipts, rollups, tables, tombstones
 from turntrace.storage.database import Database
 from turntrace.storage.erasure import Eraser
+from turntrace.storage.queries.costs import costs
 
 KEYS = KeyRing([b"k" * 32], is_explicit=True)
 ANNA = Target(kind="subject", user_ids=("anna",))
@@ -190,6 +191,23 @@ def test_totals_stay_and_identities_become_erased(filled: Database) -> None:
     assert s.histogram(filled)
     rollups.compact(filled)
     assert {key[3] for key in s.summed(filled) if key[2] == "user"} == {"erased", "bob"}
+
+
+def test_whole_days_of_an_erased_person_go_and_are_summed_under_no_name(filled: Database) -> None:
+    rollups.compact(filled)
+    before = _whole(filled)
+    assert {key[1] for key in before} == {"anna", "bob", "s1", "s2"}
+    erase(filled)
+    assert {key[1] for key in _whole(filled)} == {"bob", "s2"}
+    with filled.read() as c:
+        assert {row.keys["user"]: row.turns for row in costs(c, group_by=("user",))} == {"erased": 1, "bob": 1}
+    rollups.compact(filled)
+    names = {"anna": "erased", "s1": "erased"}
+    assert _whole(filled) == {(of, names.get(name, name), *key): n for (of, name, *key), n in before.items()}
+
+
+def _whole(database: Database) -> dict[tuple[Any, ...], tuple[int, ...]]:
+    return {(*key[2:4], key[1], key[7]): sums for key, sums in s.summed(database).items() if key[0] == "whole"}
 
 
 def test_the_balance_counts_erased_turns(filled: Database) -> None:
