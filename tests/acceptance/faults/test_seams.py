@@ -29,6 +29,9 @@ from turntrace.worker.supervisor import Supervisor
 
 IS_LONG = bool(os.environ.get("TURNTRACE_TEST_LONG"))
 REQUESTS = 10_000 if IS_LONG else 500
+
+pytestmark = pytest.mark.timeout(900 if IS_LONG else 180)
+
 ERRORS: tuple[type[Exception], ...] = (RuntimeError, MemoryError, RecursionError, OSError, KeyError, StopIteration)
 OURS = {b"x-trace-id", b"traceresponse"}
 # Checks of the host's arguments: what these raise is for the host.
