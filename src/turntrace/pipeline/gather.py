@@ -82,14 +82,14 @@ def _told(header: TurnHeader, span: RawSpan) -> TurnHeader:
     """The header with what its sender knew of the turn; a value of a wrong type is left out."""
     stated = span.attributes
     own = {name[len(semconv.TURN_PREFIX) :]: value for name, value in stated.items() if name in _TURN_NAMES}
-    status, ttft_us = stated.get(semconv.HTTP_STATUS), own.get("ttft_us")
+    status, ttft_us, outcome = stated.get(semconv.HTTP_STATUS), own.get("ttft_us"), text(own.get("outcome"))
     return replace(
         header,
         name=text(own.get("name")) or "",
         method=_text(stated, semconv.HTTP_METHOD),
         route=_text(stated, semconv.HTTP_ROUTE),
         http_status=status if type(status) is int and 0 < status < 1000 else None,
-        outcome=own["outcome"] if own.get("outcome") in _OUTCOMES else header.outcome,
+        outcome=outcome if outcome in _OUTCOMES else header.outcome,
         ttft_us=ttft_us if type(ttft_us) is int and ttft_us >= 0 else None,
         is_streamed=own.get("is_streamed") is True,
         error=_error(span),

@@ -355,6 +355,7 @@ class Worker:
         gathered = self._desk.gather(chunk.arrivals) if self._desk is not None and chunk.arrivals else Gathered()
         worked, lost = self._work([*chunk.fragments, *gathered.fragments])
         lost.update(chunk.lost)
+        lost.update(as_lost(FrameKind.OTLP, "pipeline") * gathered.faults)
         return Batch(
             worked=tuple(self._exports(self._with_reception(item, gathered)) for item in worked),
             marks=chunk.marks,

@@ -5,6 +5,7 @@ redacted.
 """
 
 import hmac
+import logging
 import os
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,6 +23,8 @@ from turntrace.records.batch import Piece, Reception
 from turntrace.records.fragment import Fragment, FrameKind
 from turntrace.storage import received
 from turntrace.storage.database import Database
+
+log = logging.getLogger("turntrace.worker")
 
 SEAL_PURPOSE: Final = b"turntrace received spans"
 DIGEST_PURPOSE: Final = b"turntrace received digest"
@@ -53,6 +56,7 @@ class Gathered:
     receptions: dict[str, Reception] = field(default_factory=dict)  # by turn id
     before: dict[str, Fragment] = field(default_factory=dict)  # earlier state of turns that sampling left out
     waiting: list[Reception] = field(default_factory=list)
+    faults: int = 0  # turns that could not be put together
 
 
 class Desk:
@@ -95,7 +99,11 @@ class Desk:
             stored = received.load(connection, by_turn)
         gathered = Gathered()
         for turn_id, members in by_turn.items():
-            self._take(gathered, turn_id, members, stored[turn_id])
+            try:
+                self._take(gathered, turn_id, members, stored[turn_id])
+            except Exception as error:  # else one turn would hold up all others, at every try
+                log.error("a turn was set aside: %s", type(error).__name__)
+                gathered.faults += 1
         return gathered
 
     def _take(self, gathered: Gathered, turn_id: str, arrivals: list[Arrival], stored: received.Stored) -> None:

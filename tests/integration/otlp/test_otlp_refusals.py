@@ -11,6 +11,7 @@ from google.rpc.status_pb2 import Status
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from tests.integration.otlp.inlet import Inlet, Sender, as_protobuf, generation, request, span
+from turntrace import semconv
 from turntrace.api.otlp import body, document, protobuf
 from turntrace.api.otlp.request import MAX_ENTRIES
 
@@ -207,3 +208,14 @@ async def test_lone_surrogates_and_invalid_utf8_do_not_cost_the_other_spans(inle
     turn = sender.trace(f"{1:032x}")
     assert turn is not None
     assert [item.span_id[-1] for item in turn.observations] == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize("name", ["outcome", "ttft_us", "is_streamed", "name", "feature", "tags", "metadata"])
+async def test_a_turn_sent_on_with_a_value_of_a_wrong_type_holds_up_nobody(name: str, own: Inlet) -> None:
+    sender = own.sender()
+    hostile = span(1, 1, attributes={semconv.TURN_ID: "1" * 32})
+    hostile["attributes"].append({"key": semconv.TURN_PREFIX + name, "value": {"arrayValue": {"values": [{}]}}})
+    assert (await sender.send(request(hostile))).status_code == 200
+    assert (await sender.send(request(span(2, 1)))).status_code == 200
+    own.work()
+    assert [sender.trace(f"{number:032x}") is not None for number in (1, 2)] == [True, True]

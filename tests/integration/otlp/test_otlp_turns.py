@@ -1,6 +1,7 @@
 """Turns made of what was received: one per trace and sender, counted once, true sums, nothing kept readable."""
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -8,9 +9,12 @@ from sqlalchemy import select
 
 from tests.integration.otlp.inlet import Inlet, attributes, generation, logs, request, span
 from turntrace.keyring import KeyRing
+from turntrace.pipeline.gather import gather
+from turntrace.records.fragment import Fragment
 from turntrace.storage import received, tables
 from turntrace.storage.database import Database
 from turntrace.storage.queries import traces
+from turntrace.worker import reception
 
 TRACE = f"{1:032x}"
 LLAMA = {"openinference.span.kind": "LLM", "llm.model_name": "gpt-4o-mini", "llm.token_count.prompt": 10}
@@ -295,3 +299,22 @@ async def test_a_trace_of_ten_thousand_spans_is_one_turn(own: Inlet) -> None:
     turn = sender.trace(TRACE)
     assert turn is not None
     assert turn.observation_count == 10_000
+
+
+async def test_a_turn_that_cannot_be_put_together_costs_only_itself(
+    own: Inlet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sender = own.sender()
+
+    def choking(fragments: Sequence[Fragment]) -> Fragment | None:
+        """A bug that one turn brings out."""
+        if fragments[0].turn.id == sender.turn_id(TRACE):
+            raise RecursionError
+        return gather(fragments)
+
+    monkeypatch.setattr(reception, "gather", choking)
+    await sender.send(request(generation(1, 1), generation(2, 1)))
+    own.work()
+    assert [sender.trace(f"{number:032x}") is not None for number in (1, 2)] == [False, True]
+    assert balanced(own)["stored"] == 1
+    assert [row["n"] for row in rows(own.database, tables.loss) if row["reason"] == "late:pipeline"] == [1]
