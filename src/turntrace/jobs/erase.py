@@ -18,10 +18,11 @@ from turntrace.failpoint import reach
 from turntrace.jobs.archive import Archive
 from turntrace.keyring import KeyRing
 from turntrace.records.erasure import Receipt, Target
-from turntrace.storage import audit, belonging, bulk, receipts, strays, tombstones
+from turntrace.storage import audit, belonging, bulk, leases, receipts, strays, tombstones
 from turntrace.storage.database import Database
 from turntrace.storage.erasure import Eraser, overwriting
 from turntrace.storage.pace import Stopwatch
+from turntrace.storage.rollups import COMPACTOR
 from turntrace.storage.scrub import scrub
 
 log = logging.getLogger("turntrace.jobs")
@@ -85,7 +86,7 @@ def erase_online(connection: Connection, target: Target, *, actor: str, suppress
 
     The receipt is unfinished: the timer verifies and signs after the commit.
     """
-    digest_key = tombstones.take_fence(connection, exclusive=True)
+    digest_key = _keep_others_out(connection)
     asked = ask(connection, target, actor=actor, suppress=suppress)
     with overwriting(connection):
         eraser = Eraser(connection, asked.target, erasure_id=asked.id, digest_key=digest_key, now_us=now_us())
@@ -233,7 +234,7 @@ def _delete(database: Database, erasure_id: str, deadline: float) -> bool:
 def _delete_some(connection: Connection, erasure_id: str, size: int) -> int | None:
     """The transaction: some turns, or, when there are none left, the rest. None: finished already."""
     bulk.go_by_index(connection)
-    digest_key = tombstones.take_fence(connection, exclusive=True)
+    digest_key = _keep_others_out(connection)
     erasure = receipts.hold(connection, erasure_id)
     if erasure is None:
         return None
@@ -244,6 +245,14 @@ def _delete_some(connection: Connection, erasure_id: str, size: int) -> int | No
         eraser.erase_rest()
     receipts.progress(connection, erasure, eraser.counts, now_us=at_us)
     return number
+
+
+def _keep_others_out(connection: Connection) -> str:
+    """Nobody stores turns or merges sums until the transaction ends; answers the digest key."""
+    # What the compactor has merged and not committed would keep the name that its deltas had. Before the fence, as a
+    # rebuild does.
+    leases.be_alone(connection, COMPACTOR)
+    return tombstones.take_fence(connection, exclusive=True)
 
 
 def _verify(connection: Connection, erasure_id: str, keys: KeyRing, physical: str) -> bool:
