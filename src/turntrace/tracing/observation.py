@@ -191,7 +191,7 @@ class TurnScope:
             return
         turn = activation[0]
         try:
-            deactivate(activation)
+            deactivate(activation, with_inner=True)
         except Exception as exc:
             self._recorder.guard.fault("turn.exit", exc)
         if error is None:

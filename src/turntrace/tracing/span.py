@@ -255,7 +255,7 @@ class Span(trace.Span):
                     attach(previous)
                 self._context = self._previous = None  # it holds this span: a cycle
             if self._activation is not None:
-                deactivate(self._activation)
+                deactivate(self._activation, with_inner=True)
         except Exception as exc:
             self.turn.recorder.guard.fault("span.exit", exc)
         if error is not None:

@@ -2,7 +2,8 @@
 
 The observation begins with the call and ends exactly once: exhausted, closed, failed, or dropped. What is yielded is
 its output. OpenTelemetry's context is attached around each step and never across a `yield`: between two steps another
-task, or another thread, may be running.
+task, or another thread, may be running. Observations that the generator has entered then are current again with its
+next step.
 """
 
 from collections.abc import AsyncGenerator, Callable, Generator
@@ -12,7 +13,7 @@ from typing import Any, Final
 
 from turntrace.records.fragment import CUT_BEGINS, CUT_ENDS
 from turntrace.tracing import encode
-from turntrace.tracing.context import activate, attach, deactivate, get_current, with_span
+from turntrace.tracing.context import activate, attach, current_span, deactivate, get_current, with_span
 from turntrace.tracing.span import Span
 
 _MAX_PIECES: Final = 10_000
@@ -54,10 +55,12 @@ class Pieces:
 class Stepping:
     """One observation whose function runs in steps: attached around each, finished once."""
 
-    __slots__ = ("_pieces", "_span", "is_closing")
+    __slots__ = ("_left", "_outer", "_pieces", "_span", "is_closing")
 
     def __init__(self, span: Span, capture_output: bool) -> None:
         self._span = span
+        self._left: Any = None  # the context of what it had entered when it yielded
+        self._outer: Any = None  # and what was current around that step
         self.is_closing = False
         span.is_one_step = False
         span.rested_ns = perf_counter_ns()  # until its first step
@@ -76,9 +79,11 @@ class Stepping:
 
     def _attach(self) -> Any:
         self._rest(0)
-        previous = get_current()
+        previous, left = get_current(), self._left
+        if left is not None and previous is left:
+            previous = self._outer
         activation = activate(self._span.turn) if self._span.owns_turn else None
-        own = with_span(self._span, get_current())
+        own = with_span(self._span, get_current()) if left is None else left
         attach(own)
         return previous, own, activation
 
@@ -90,11 +95,21 @@ class Stepping:
         try:
             if activation is not None:
                 deactivate(activation)
-            if get_current() is own:
-                attach(previous)
+            self._part(own, previous)
             self._rest(perf_counter_ns())
         except Exception as exc:
             self._span.turn.recorder.guard.fault("observe.detach", exc)
+
+    def _part(self, own: Any, previous: Any) -> None:
+        """Take what is entered out of the caller's way, until the next step; spans of the host's own tracing stay
+        current, as they would without us."""
+        current = get_current()
+        if current is own and self._left is None:
+            attach(previous)
+            return
+        self._left, self._outer = current, previous
+        if getattr(current_span(current), "turn", None) is self._span.turn:
+            attach(previous)
 
     def _rest(self, since_ns: int) -> None:
         """Note that it stands still from now on, or goes on (0). That it is closed after its turn's end says nothing
