@@ -5,6 +5,7 @@ selection of itself: texts become NULL, rows of others are not there. What a ten
 by hand; a table that nothing is said of has no rows for a person with a scope.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,10 +14,12 @@ from typing import Any, Final
 
 from sqlalchemy import (
     Alias,
+    BigInteger,
     Column,
     ColumnElement,
     Connection,
     Delete,
+    FromClause,
     Insert,
     Select,
     Subquery,
@@ -24,9 +27,11 @@ from sqlalchemy import (
     Update,
     and_,
     case,
+    cast,
     event,
     exists,
     false,
+    func,
     literal,
     null,
     or_,
@@ -38,7 +43,6 @@ from sqlalchemy.sql.elements import ClauseElement, TextClause
 from turntrace.errors import Forbidden
 from turntrace.storage import tables
 from turntrace.storage.database import Database
-from turntrace.storage.queries.condition import has_json_string
 
 Condition = ColumnElement[bool]
 _FILLS: Final = re.compile(r"INSERT INTO [^()]+\([^()]+\) VALUES \(", re.ASCII)
@@ -201,20 +205,21 @@ def _replaced(statement: Any, sight: Sight) -> Any:
 def _view(table: Table, sight: Sight) -> "Select[Any] | None":
     """What may be seen of a table; None: all of it."""
     rows = _rows(table, sight.scope) if sight.scope is not None else None
-    texts: Mapping[str, Any] = {}
+    others: Mapping[str, Any] = _of_conversation(sight.scope) if sight.scope and table is tables.session else {}
     if not sight.with_content:
-        texts = TEXTS.get(table, {})
+        others = {**others, **TEXTS.get(table, {})}
         rows = false() if table in CONTENT else rows
-    if rows is None and not texts:
+    if rows is None and not others:
         return None
-    found = select(*(_column(column, texts) for column in table.c))
+    found = select(*(_column(column, others) for column in table.c))
     return found if rows is None else found.where(rows)
 
 
-def _column(column: Column[Any], texts: Mapping[str, Any]) -> Any:
-    if column.name not in texts:
+def _column(column: Column[Any], others: Mapping[str, Any]) -> Any:
+    """The column, or what stands in its place."""
+    if column.name not in others:
         return column
-    value = texts[column.name]
+    value = others[column.name]
     shown = null() if value is None else literal(value) if isinstance(value, str) else value
     return shown.label(column.name)
 
@@ -247,8 +252,13 @@ def _of_trace(scope: Scope, columns: Any) -> Condition:
     if scope.features is not None:
         found.append(columns.feature.in_(scope.features))
     if scope.tags is not None:
-        found.append(or_(false(), *(has_json_string(columns.tags, tag) for tag in scope.tags)))
+        found.append(or_(false(), *(_has_tag(columns.tags, tag) for tag in scope.tags)))
     return and_(*found)
+
+
+def _has_tag(tags: ColumnElement[Any], tag: str) -> Condition:
+    """Whether compact JSON has this text. Not by LIKE: SQLite takes letters of either case for the same there."""
+    return func.replace(tags, json.dumps(tag, ensure_ascii=False), "") != tags
 
 
 def _by_turn(scope: Scope, turn_id: ColumnElement[Any]) -> Condition:
@@ -258,10 +268,43 @@ def _by_turn(scope: Scope, turn_id: ColumnElement[Any]) -> Condition:
 
 def _by_session(scope: Scope, session_id: ColumnElement[Any], user_id: ColumnElement[Any] | None = None) -> Condition:
     turn = tables.trace.alias("turn_in_scope")
+    return exists().where(*_in_conversation(turn, scope, session_id, user_id))
+
+
+def _in_conversation(
+    turn: FromClause, scope: Scope, session_id: ColumnElement[Any], user_id: ColumnElement[Any] | None
+) -> list[Condition]:
     found = [turn.c.session_id == session_id, _of_trace(scope, turn.c)]
     if user_id is not None:
         found.append(or_(turn.c.user_id == user_id, and_(user_id == "", turn.c.user_id.is_(None))))
-    return exists().where(*found)
+    return found
+
+
+def _of_conversation(scope: Scope) -> dict[str, Any]:
+    """What is kept of a conversation as a whole, of its turns within the scope: tenants may have named one alike.
+
+    Its last activity stays as it is: conversations are read in the order of it, by its index.
+    """
+    turn, s = tables.trace.alias("turn_in_scope"), tables.session.c
+    whole = select().where(*_in_conversation(turn, scope, s.session_id, s.user_id))
+    latest = whole.add_columns(turn.c.environment).order_by(turn.c.started_at_us.desc(), turn.c.id.desc()).limit(1)
+    first = whole.add_columns(func.coalesce(func.min(turn.c.started_at_us), s.first_at_us))
+    sums = {
+        "trace_count": case((turn.c.is_final, 1), else_=0),
+        "error_count": case((and_(turn.c.is_final, turn.c.status == "error"), 1), else_=0),
+        "priced_count": case((and_(turn.c.is_final, turn.c.cost_total_nano.is_not(None)), 1), else_=0),
+        **{
+            name: case((turn.c.is_final, turn.c[name]))
+            for name in ("input_tokens", "output_tokens", "cost_total_nano", "duration_us")
+        },
+    }
+    found = {
+        name: whole.add_columns(cast(func.coalesce(func.sum(value), 0), BigInteger)) for name, value in sums.items()
+    }
+    return {
+        name: statement.correlate(tables.session).scalar_subquery()
+        for name, statement in {**found, "first_at_us": first, "environment": latest}.items()
+    }
 
 
 def _of_rollup(scope: Scope) -> Condition:

@@ -136,6 +136,54 @@ def test_a_scope_hides_other_tenants_from_every_query(two: Database) -> None:
         assert sum(item.comment == "changed" for item in list_scores(whole, limit=100).items) == 12
 
 
+def _shared(database: Database, **told_apart: tuple[object, object]) -> tuple[Trace, Trace]:
+    """Two turns of nobody known in one conversation, alike but for what tells the tenants apart."""
+    now_us = _now()
+    made = [replace(item, session_id="1", user_id=None, scores=()) for item in scene(now_us, turns=2)]
+    own, other = (
+        replace(item, **{name: values[index] for name, values in told_apart.items()})  # type: ignore[arg-type]
+        for index, item in enumerate(made)
+    )
+    store(database, [own, other], now_us)
+    return own, other
+
+
+@pytest.mark.parametrize(
+    ("scope", "told_apart"),
+    [
+        (Scope(environments=("acme",)), {"environment": ("acme", "zenith")}),
+        (Scope(features=("acme",)), {"feature": ("acme", "zenith")}),
+        (Scope(tags=("acme",)), {"tags": (("acme",), ("zenith",))}),
+    ],
+)
+def test_a_conversation_of_two_tenants_shows_each_its_own_sums(
+    database: Database, scope: Scope, told_apart: dict[str, tuple[object, object]]
+) -> None:
+    own, _ = _shared(database, **told_apart)
+    with database.read() as whole:
+        assert sessions.list_sessions(whole).items[0].trace_count == 2
+    with seen_by(database, Sight(scope=scope)).read() as c:
+        (listed,) = sessions.list_sessions(c).items
+        opened = sessions.get_session(c, "1")
+        (turn,) = list_traces(c).items
+    assert opened is not None
+    assert turn.usage is not None
+    for found in (listed, opened):
+        assert found.trace_count == 1
+        assert found.error_count == (own.status == "error")
+        assert found.cost_total_nano == turn.cost_total_nano
+        assert (found.input_tokens, found.output_tokens) == (turn.usage.input_tokens, turn.usage.output_tokens)
+        assert found.duration_us == turn.duration_us
+        assert isinstance(found.duration_us, int)
+        assert (found.first_at_us, found.environment) == (turn.started_at_us, turn.environment)
+
+
+def test_a_tag_of_another_tenant_that_differs_in_case_is_not_seen(database: Database) -> None:
+    own, _ = _shared(database, tags=(("tenant:acme",), ("tenant:ACME",)))
+    with seen_by(database, Sight(scope=Scope(tags=("tenant:acme",)))).read() as c:
+        assert [item.id for item in list_traces(c).items] == [own.id]
+
+
 @pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
 def test_text_that_cannot_be_narrowed_is_refused(two: Database) -> None:
     with seen_by(two, NUMBERS).read() as c:
