@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 _LOOK_SECONDS = 0.1  # psycopg's own interval between looks at signals and the limit
-_ATTRIBUTE = "turntrace_longest_wait"
+_LIMITS = ("turntrace_longest_wait", "_read_timeout")  # attributes of connections: ours of psycopg's, and PyMySQL's
 
 
 @cache
@@ -27,8 +27,10 @@ def bounded_class(seconds: float) -> Any:
         return None
 
     class Bounded(psycopg.Connection[Any]):
+        turntrace_longest_wait: float | None = seconds
+
         def wait(self, gen: Any, interval: float = _LOOK_SECONDS, timeout: float | None = None) -> Any:
-            limit = getattr(self, _ATTRIBUTE, seconds)
+            limit = self.turntrace_longest_wait
             try:
                 return super().wait(gen, interval=interval, timeout=timeout or limit)
             except Exception as error:
@@ -42,10 +44,15 @@ def bounded_class(seconds: float) -> Any:
 
 @contextmanager
 def patient(connection: Connection) -> Iterator[None]:
-    """Wait as long as it takes inside: a migration that waits for another one."""
+    """Wait as long as it takes inside: a migration that waits for another one, or for many rows."""
     raw = connection.connection.driver_connection
-    setattr(raw, _ATTRIBUTE, None)
+    limit = next((name for name in _LIMITS if hasattr(raw, name)), None)
+    if limit is None:  # other drivers have none, and psycopg2 not even room for one
+        yield
+        return
+    given = getattr(raw, limit)
+    setattr(raw, limit, None)
     try:
         yield
     finally:
-        delattr(raw, _ATTRIBUTE)
+        setattr(raw, limit, given)

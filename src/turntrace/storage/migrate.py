@@ -191,7 +191,7 @@ def _alone(database: Database) -> Iterator[Connection]:
                 connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _LOCK_NUMBER})
                 yield connection
         elif database.dialect == "mariadb":
-            with _named_lock(connection):
+            with patient(connection), _named_lock(connection):
                 yield connection
         else:
             yield connection  # BEGIN IMMEDIATE is the lock
@@ -201,7 +201,7 @@ def _alone(database: Database) -> Iterator[Connection]:
 def _named_lock(connection: Connection) -> Iterator[None]:
     """MariaDB commits at every DDL statement: only a lock of the session outlives that."""
     arguments = {"name": _LOCK_NAME, "seconds": _LOCK_SECONDS}
-    # Waits in the server for as long as another process migrates; the driver must not give up before.
+    # Waits in the server for as long as another process migrates.
     if not connection.execute(text("SELECT GET_LOCK(:name, :seconds)"), arguments).scalar():
         raise TurntraceError("another process is migrating this database: try again later")
     try:

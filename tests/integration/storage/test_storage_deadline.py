@@ -4,11 +4,12 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from sqlalchemy import URL, text
+from sqlalchemy import URL, create_engine, text
 
 from tests.acceptance.faults.proxy import DatabaseProxy, database_proxy
 from turntrace.errors import DatabaseUnavailable
 from turntrace.storage import database as storage
+from turntrace.storage import migrate
 from turntrace.storage.database import Database
 from turntrace.storage.deadline import patient
 
@@ -55,3 +56,24 @@ def test_a_hung_server_is_an_unavailable_database(database: Database, proxy: Dat
 def test_whoever_has_patience_waits(database: Database) -> None:
     with database.read() as connection, patient(connection):
         assert connection.execute(text("SELECT pg_sleep(1.5)")).scalar() == ""
+
+
+@pytest.mark.parametrize("dialect", ["postgresql", "mariadb"])
+def test_a_statement_of_a_migration_may_take_longer_than_any_other(
+    blank_url: URL, dialect: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "STATEMENT_SECONDS", -4)
+    monkeypatch.setattr(storage, "_begin_postgresql", lambda connection: None)
+    made = Database(blank_url)
+    slow = "SELECT pg_sleep(1.5)" if dialect == "postgresql" else "SELECT SLEEP(1.5)"
+    with migrate._alone(made) as connection:
+        assert connection.execute(text(slow)).scalar() in ("", 0)
+    with pytest.raises(DatabaseUnavailable), made.read() as connection:
+        connection.execute(text(slow))
+    made.close()
+
+
+def test_a_driver_without_a_limit_of_its_own_is_left_as_it_is() -> None:
+    """As psycopg2's, whose connections take no attributes either: SQLite's are the same in this."""
+    with create_engine("sqlite://").connect() as connection, patient(connection):
+        assert connection.execute(text("SELECT 1")).scalar() == 1
