@@ -42,7 +42,8 @@ class Counters:
     __slots__ = ("_lock", "_map", "_names", "_next", "_slots", "_words")
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # A finaliser may count while we count: it must neither wait for its own thread nor see a half-made slot.
+        self._lock = threading.RLock()
         self._map: mmap.mmap | None = None
         self._clear()
 
@@ -56,7 +57,7 @@ class Counters:
 
     def reset_after_fork(self) -> None:
         """Leave the parent's file to the parent and begin at zero."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._unmap()
         self._clear()
 
@@ -144,7 +145,7 @@ class Counters:
     def values(self) -> dict[str, int]:
         """All counters, `accepted` among them."""
         with self._lock:
-            found = {name: self._words[word] for name, word in self._slots.items()}
+            found = {name: self._words[word] for name, word in self._slots.copy().items()}
         return {**found, "accepted": balance(found)[0]}
 
     def _word(self, name: str) -> int:
@@ -154,13 +155,12 @@ class Counters:
     def _new(self, name: str) -> int:
         if self._next >= SLOTS - 1 and name != OVERFLOW:  # the last slot takes whatever comes too late
             return self._word(OVERFLOW)
-        encoded = name.encode()[:NAME_BYTES]
-        at = SLOT_BYTES * (self._next + 1)
+        self._next += 1
+        at = SLOT_BYTES * self._next
         word = (at + NAME_BYTES) // 8
         self._words[word] = 0
-        self._names[at : at + NAME_BYTES] = encoded.ljust(NAME_BYTES, b"\0")
         self._slots[name] = word
-        self._next += 1
+        self._names[at : at + NAME_BYTES] = name.encode()[:NAME_BYTES].ljust(NAME_BYTES, b"\0")
         return word
 
     @staticmethod

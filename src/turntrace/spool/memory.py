@@ -155,7 +155,8 @@ class MemorySpool:
 
     def counts(self) -> list[ProcessCounts]:
         """The absolute counts of this process."""
-        values = self.counters.values()
+        with self._lock:  # before that of the counters: whoever appends takes both in this order
+            values = self.counters.values()
         accepted, dropped, _ = balance(values)
         return [
             ProcessCounts(

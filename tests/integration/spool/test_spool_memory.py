@@ -1,5 +1,8 @@
 """The spool in memory keeps the promises of the one on disk, kills excepted."""
 
+import gc
+import threading
+
 from spooled import Clock, number_of, turn
 
 from turntrace.records.fragment import FrameKind
@@ -46,3 +49,40 @@ def test_memory_is_bounded_by_whole_turns_and_the_balance_holds() -> None:
     spool.release(frozenset())
     spool.forget(spool.process_id)
     spool.close()
+
+
+def test_a_turn_that_garbage_collection_ends_while_counts_are_taken_is_appended() -> None:
+    spool = MemorySpool()
+    spool.append(END, turn(0), is_first=True)
+    left = [50]
+
+    class Stream:
+        """Dropped in a cycle, and followed by another: whenever objects are made, one is cleared away."""
+
+        def __init__(self) -> None:
+            self.itself = self
+
+        def __del__(self) -> None:
+            spool.append(END, turn(1 + left[0]), is_first=True)
+            if left[0]:
+                left[0] -= 1
+                Stream()
+
+    def count() -> None:
+        gc.disable()
+        Stream()
+        gc.set_threshold(1, 1, 1)
+        gc.enable()
+        for _ in range(5):
+            spool.counts()
+
+    thresholds, thread = gc.get_threshold(), threading.Thread(target=count, daemon=True)
+    try:
+        thread.start()
+        thread.join(5)
+        assert not thread.is_alive()
+    finally:
+        gc.set_threshold(*thresholds)
+        left[0] = 0
+        gc.collect()
+    assert spool.counts()[0].accepted == spool.unread() > 1
