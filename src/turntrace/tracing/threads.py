@@ -107,7 +107,9 @@ def _carry(thread: threading.Thread, context: Context) -> None:
     run = thread.run
 
     def run_inside() -> None:
-        del thread.run  # else thread and function hold each other
+        # Else thread and function hold each other. It is gone already where the thread could not be started at first
+        # and was started again.
+        vars(thread).pop("run", None)
         context.run(run)
 
     thread.run = run_inside  # type: ignore[method-assign]

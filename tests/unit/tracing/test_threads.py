@@ -112,3 +112,22 @@ def test_a_wrapper_over_ours_survives_the_removal(monkeypatch: pytest.MonkeyPatc
         deactivate(activation)
         assert found == [None]
     threading.Thread.start = ours.__wrapped__  # type: ignore[attr-defined,method-assign]
+
+
+def test_a_thread_that_could_not_be_started_runs_when_it_is_started_again(
+    monkeypatch: pytest.MonkeyPatch, recorder: ListRecorder, turn: Turn
+) -> None:
+    def refuse(*arguments: object, **named: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    found: list[object] = []
+    thread = threading.Thread(target=lambda: found.append(current_turn()))
+    starts = [name for name in ("_start_new_thread", "_start_joinable_thread") if hasattr(threading, name)]
+    with monkeypatch.context() as patch:
+        for name in starts:
+            patch.setattr(threading, name, refuse)
+        with pytest.raises(RuntimeError, match="can't start"):
+            thread.start()
+    thread.start()
+    thread.join()
+    assert found == [turn]
