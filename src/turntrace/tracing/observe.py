@@ -196,8 +196,8 @@ def _wrap_coroutine(function: Callable[..., Any], observed: Observed) -> Callabl
 def _wrap_generator(function: Callable[..., Any], observed: Observed) -> Callable[..., Any]:
     @wraps(function)
     def observed_call(*args: Any, **kwargs: Any) -> Any:
+        steps = function(*args, **kwargs)  # first: wrong arguments are no call
         span = observed.open(args, kwargs)
-        steps = function(*args, **kwargs)
         return steps if span is SILENT else _stepped(ObservedGenerator, steps, span, observed)
 
     return observed_call
@@ -206,8 +206,8 @@ def _wrap_generator(function: Callable[..., Any], observed: Observed) -> Callabl
 def _wrap_async_generator(function: Callable[..., Any], observed: Observed) -> Callable[..., Any]:
     @wraps(function)
     def observed_call(*args: Any, **kwargs: Any) -> Any:
+        steps = function(*args, **kwargs)  # first: wrong arguments are no call
         span = observed.open(args, kwargs)
-        steps = function(*args, **kwargs)
         return steps if span is SILENT else _stepped(ObservedAsyncGenerator, steps, span, observed)
 
     return observed_call

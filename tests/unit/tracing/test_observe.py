@@ -233,6 +233,15 @@ def test_a_generator_that_fails_keeps_what_it_yielded(recorder: ListRecorder, tu
     assert span["error"]["type"] == "RuntimeError"
 
 
+@pytest.mark.parametrize("generator", [words, async_words])
+def test_a_generator_called_with_wrong_arguments_leaves_no_observation_open(
+    recorder: ListRecorder, turn: Turn, generator: Any
+) -> None:
+    with pytest.raises(TypeError, match="count"):
+        generator()
+    assert not turn.open
+
+
 def test_nothing_is_current_between_two_steps(turn: Turn) -> None:
     before = trace.get_current_span()
     steps = iter(words(2))
