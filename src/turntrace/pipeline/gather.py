@@ -10,6 +10,7 @@ import orjson
 from turntrace import semconv
 from turntrace.pipeline.convert.relayed import is_relayed
 from turntrace.pipeline.convert.value import json_value, mapping, text, texts
+from turntrace.pipeline.unfinished import MOST_US
 from turntrace.records.fragment import Fragment, FrameKind, RawSpan, SpanEvent, TurnHeader
 
 # What of a resource describes the turn; where a span says it itself, that is nearer.
@@ -90,7 +91,7 @@ def _told(header: TurnHeader, span: RawSpan) -> TurnHeader:
         route=_text(stated, semconv.HTTP_ROUTE),
         http_status=status if type(status) is int and 0 < status < 1000 else None,
         outcome=outcome if outcome in _OUTCOMES else header.outcome,
-        ttft_us=ttft_us if type(ttft_us) is int and ttft_us >= 0 else None,
+        ttft_us=ttft_us if type(ttft_us) is int and 0 <= ttft_us <= MOST_US else None,
         is_streamed=own.get("is_streamed") is True,
         error=_error(span),
         session_id=_text(stated, semconv.SESSION_ID),
@@ -185,7 +186,7 @@ def _header(turn: TurnHeader, spans: Spans) -> TurnHeader:
         _bare(turn, is_relayed=_are_relayed(ordered)),
         parent_span_id=next((span.parent_span_id for span in roots if span.parent_span_id), None),
         started_at_us=started,
-        duration_us=max(ends) - started if ends else None,
+        duration_us=min(max(ends) - started, MOST_US) if ends else None,
         service_name=_text(resource, SERVICE_NAME),
         release=None if _is_said(ordered, "release") else _text(resource, SERVICE_VERSION),
         environment=None if _is_said(ordered, "environment") else _text(resource, *ENVIRONMENTS),

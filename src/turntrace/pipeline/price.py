@@ -6,10 +6,11 @@ from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any, Final
 
 from turntrace.errors import InvalidInput
+from turntrace.pipeline.convert.usage import MOST_DOLLARS
 from turntrace.pipeline.convert.vocabulary import provider as canonical_provider
 from turntrace.pipeline.draft import Draft
 from turntrace.pipeline.rate import Rates, Tiers, rates_of
-from turntrace.records.usage import Cost, Price, Usage
+from turntrace.records.usage import NANO, Cost, Price, Usage
 
 if TYPE_CHECKING:
     from genai_prices import types as table
@@ -33,6 +34,7 @@ _STANDARD_TIERS: Final = frozenset({"", "default", "standard", "auto", "on_deman
 MOST_TIER: Final = 40
 _MINUTE_US: Final = 60_000_000
 _MOST_CACHED: Final = 4096
+_MOST_NANO: Final = int(MOST_DOLLARS * NANO)
 
 Key = tuple[str | None, str, str, int]
 
@@ -123,7 +125,7 @@ def _tier(stated: str | None) -> str:
 
 def _cost(draft: Draft, rates: Rates, usage: Usage, *, source: str, version: str, tier: str) -> Cost | None:
     amounts = rates.amounts(usage)
-    if amounts is None:
+    if amounts is None or sum(amounts) > _MOST_NANO:
         draft.flag("usage_invalid")
         return None
     into, out, other = amounts

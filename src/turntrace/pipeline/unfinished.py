@@ -1,4 +1,5 @@
-"""Observations that were not brought to their end: said to be so, and given the length that is known of them."""
+"""Observations that were not brought to their end: said to be so, and given the length that is known of them. No length
+is longer than can be."""
 
 from typing import Final
 
@@ -6,6 +7,8 @@ from turntrace.pipeline.draft import Draft, Work
 from turntrace.records.fragment import FrameKind
 
 INCOMPLETE: Final = "incomplete"
+# More than 30 days is a clock that was wrong, and a thousand spans of centuries would not fit the sums.
+MOST_US: Final = 30 * 24 * 3_600_000_000
 # What a running turn has shown so far: everything in it may still go on.
 _RUNNING: Final = frozenset({FrameKind.START, FrameKind.DELTA})
 
@@ -24,6 +27,14 @@ def settle(work: Work) -> None:
             draft.flag(INCOMPLETE)
         elif span.seen_us is not None:
             draft.flag(INCOMPLETE)
+        _bound(draft)
+
+
+def _bound(draft: Draft) -> None:
+    if draft.duration_us is not None:
+        draft.duration_us = min(draft.duration_us, MOST_US)
+    if draft.ttft_us is not None and draft.ttft_us > MOST_US:
+        draft.ttft_us = None
 
 
 def _until_turns_end(draft: Draft, work: Work) -> int | None:

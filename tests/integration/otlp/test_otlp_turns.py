@@ -8,10 +8,11 @@ import pytest
 from sqlalchemy import select
 
 from tests.integration.otlp.inlet import Inlet, attributes, generation, logs, request, span
+from turntrace import semconv
 from turntrace.keyring import KeyRing
 from turntrace.pipeline.gather import gather
 from turntrace.records.fragment import Fragment
-from turntrace.storage import received, tables
+from turntrace.storage import received, rollups, tables
 from turntrace.storage.database import Database
 from turntrace.storage.queries import traces
 from turntrace.worker import reception
@@ -318,3 +319,30 @@ async def test_a_turn_that_cannot_be_put_together_costs_only_itself(
     assert [sender.trace(f"{number:032x}") is not None for number in (1, 2)] == [False, True]
     assert balanced(own)["stored"] == 1
     assert [row["n"] for row in rows(own.database, tables.loss) if row["reason"] == "late:pipeline"] == [1]
+
+
+HOSTILE = {
+    "long": {},
+    "relayed": {semconv.OWN_TYPE: "generation", semconv.OWN_PREFIX + "cost": '{"total_nano": 4611686018427387904}'},
+    "counts": {
+        semconv.OWN_TYPE: "generation",
+        "gen_ai.request.model": "claude-sonnet-4-5",
+        "gen_ai.provider.name": "anthropic",
+        semconv.OWN_PREFIX + "usage_details": '{"web_searches": 9000000000000000000}',
+    },
+}
+
+
+@pytest.mark.parametrize("stated", HOSTILE.values(), ids=HOSTILE)
+async def test_numbers_that_fit_no_sum_do_not_stop_the_sums(database: Database, stated: dict[str, Any]) -> None:
+    inlet = Inlet(database)
+    sender = inlet.sender()
+    for turn in (1, 2, 3):
+        spans = [generation(turn, number, **stated) for number in range(1, 700)]
+        ages = {"startTimeUnixNano": "1000", "endTimeUnixNano": str(2**63 - 1)} if not stated else {}
+        await sender.send(request(*({**item, **ages} for item in spans)))
+        inlet.work()
+    assert balanced(inlet)["stored"] == 3
+    rollups.compact(database, rounds=100)
+    assert all(row["is_compacted"] for row in rows(database, tables.rollup))
+    assert sums(database)["calls"] == 3 * 699

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from turntrace.errors import InvalidInput
-from turntrace.pipeline.convert.usage import build, from_object, nano_dollars
+from turntrace.pipeline.convert.usage import MOST_TOKENS, build, from_object, nano_dollars
 from turntrace.pipeline.convert.vocabulary import provider
 from turntrace.pipeline.draft import Draft
 from turntrace.pipeline.price import Pricer
@@ -239,3 +239,15 @@ def test_a_stated_amount_is_taken_to_the_nano_dollar(value: object, nano: int) -
 @pytest.mark.parametrize("value", [-1, "free", float("nan"), float("inf"), 10**9, True, None, [1]])
 def test_a_stated_amount_that_is_none_is_not_taken(value: object) -> None:
     assert nano_dollars(value) is None
+
+
+@pytest.mark.parametrize(
+    "draft",
+    [
+        call(Usage(input_tokens=MOST_TOKENS, output_tokens=MOST_TOKENS), model="o1-pro"),
+        call(Usage(input_tokens=MOST_TOKENS), cost=Cost(total_nano=nano_dollars("1000000") or 0)),
+    ],
+)
+def test_half_a_million_calls_fit_a_sum_whatever_they_say(draft: Draft) -> None:
+    cost = priced(draft)
+    assert (cost.total_nano if cost else 0) * 500_000 < 2**63

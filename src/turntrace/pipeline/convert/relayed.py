@@ -7,11 +7,12 @@ from turntrace import semconv
 from turntrace.pipeline.convert import otelgenai
 from turntrace.pipeline.convert.bag import Bag
 from turntrace.pipeline.convert.message import tool_calls
+from turntrace.pipeline.convert.usage import MOST_DOLLARS, MOST_TOKENS
 from turntrace.pipeline.convert.value import items, json_value, mapping, text, texts
 from turntrace.pipeline.draft import Draft
 from turntrace.records.fragment import RawSpan
 from turntrace.records.observation import LEVELS, OBSERVATION_TYPES, PromptLink
-from turntrace.records.usage import Cost, Usage
+from turntrace.records.usage import NANO, Cost, Usage
 
 # The convention's operation and names say again what the own fields say.
 _REPEATED: Final = (
@@ -20,7 +21,7 @@ _REPEATED: Final = (
     *(semconv.OPENINFERENCE_KIND, semconv.LANGFUSE_FIRST_AT, semconv.LANGFUSE_TAGS),
 )
 _FOUND: Final = ("returned", "score_min", "score_max")
-_MOST_NANO: Final = 1 << 62
+_MOST_NANO: Final = int(MOST_DOLLARS * NANO)
 
 
 def is_relayed(attributes: Mapping[str, Any]) -> bool:
@@ -118,7 +119,8 @@ def _changed(record: Any, **changes: Any) -> Any:
 
 
 def _usage_details(draft: Draft, value: Any) -> None:
-    counts = {name: count for name, count in mapping(value).items() if type(count) is int}
+    stated = mapping(value).items()
+    counts = {name: count for name, count in stated if type(count) is int and 0 <= count <= MOST_TOKENS}
     draft.usage = _changed(draft.usage or Usage(), details=counts)
 
 

@@ -9,7 +9,7 @@ from turntrace.records.usage import Cost, Usage
 
 # More than this in one call is not a count of tokens (and would not fit the sums).
 MOST_TOKENS: Final = 1_000_000_000
-MOST_DOLLARS: Final = Decimal(1_000_000)
+MOST_DOLLARS: Final = Decimal(10_000)
 _NANO: Final = Decimal(1_000_000_000)
 
 _FIELDS: Final = (
