@@ -20,3 +20,8 @@ def noted(connection: Connection, /, visit: Visit, action: str, target: str | No
         details=details or None,
         now_us=time_ns() // 1000,
     )
+
+
+def looked(visit: Visit, action: str, target: str) -> None:
+    """Write who looks at texts that the answer to a form shows: the gate sees to pages only. Before they are shown."""
+    visit.context.database.transact(noted, visit, action, target)

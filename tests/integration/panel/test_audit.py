@@ -3,8 +3,10 @@
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from sqlalchemy import event, select, update
@@ -14,9 +16,11 @@ from starlette.testclient import TestClient
 from tests.integration.panel.conftest import MOUNT, add_people, context_of, mounted
 from tests.integration.panel.scene import scene, store
 from tests.integration.panel.visitor import Visitor
+from turntrace.evaluating import workbench
+from turntrace.evaluation.queue import Queue, read_questions
 from turntrace.keyring import subject_names
 from turntrace.panel.gate import witness
-from turntrace.storage import audit, migrate, tables
+from turntrace.storage import audit, migrate, queues, tables
 from turntrace.storage.database import Database
 from turntrace.storage.queries.traces import list_traces
 
@@ -91,6 +95,53 @@ def test_every_look_at_texts_is_written_once_a_minute(watched: Database, monkeyp
     assert sum(entry[1] == "traces.list" for entry in _entries(watched, actor="reader")) == 4
 
 
+@pytest.mark.parametrize("person", ["/", "//", "a/", "/a", "a//b", "100%", "☃ ?#&"])
+def test_a_look_at_somebody_is_written_under_the_very_id(watched: Database, person: str) -> None:
+    now_us = time.time_ns() // 1000
+    store(
+        watched, [replace(item, user_id=person, session_id=person) for item in scene(now_us, turns=2, seed=5)], now_us
+    )
+    context = context_of(watched)
+    reader = _visitor(mounted(context), "reader")
+    for page in ("users", "sessions"):
+        assert reader.get(f"/{page}/{quote(person, safe='')}").status_code == 200
+    (digest,) = subject_names(context.keyring, person)
+    assert [entry[1:] for entry in _entries(watched, actor="reader")][1:] == [
+        ("subject.view", digest),
+        ("session.view", digest),
+    ]
+
+
+def test_texts_in_the_answer_to_a_form_are_written_down_too(watched: Database) -> None:
+    context = context_of(watched)
+    bench = workbench(context.settings, context.keyring)
+    operator = _visitor(mounted(replace(context, workbench=bench)), "operator")
+    with watched.read() as connection:
+        turn = list_traces(connection, limit=1).items[0]
+    now_us = time.time_ns() // 1000
+    with watched.write() as connection:
+        questions = read_questions(["verdict: good | bad"])
+        queue = queues.put(connection, Queue(id="", name="weekly", questions=questions), now_us=now_us)
+        queues.fill(connection, queue, [turn.id], now_us=now_us)
+        item = queues.claim(connection, queue, "operator", now_us=now_us)
+    assert item is not None
+    place = f"/queues/{queue.id}/items/{item.id}"
+    check = {"kind": "check", "name": "says vinegar", "check": '{"name": "contains", "texts": ["vinegar"]}'}
+    rate = {"data_type": "boolean", "score_name": "vinegar", "target": "trace", "sample_rate": "1"}
+    (person,) = subject_names(context.keyring, turn.user_id or "")
+    looks = {
+        "/subjects/rehearse": ({"user_id": turn.user_id or ""}, "subject.view", person),
+        "/subjects/erase": ({"user_id": turn.user_id or "", "typed": "another"}, "subject.view", person),
+        f"{place}/save": ({}, "page.view", place),
+        "/evaluators/preview": (check | rate, "page.view", "/evaluators/preview"),
+    }
+    for path, (fields, action, target) in looks.items():
+        before = _entries(watched, actor="operator")
+        answer = operator.post(path, **fields)
+        assert "descale" in answer.text or "turn-link" in answer.text, path
+        assert ("operator", action, target) in _entries(watched, actor="operator")[len(before) :], path
+
+
 def test_nothing_is_shown_that_cannot_be_written_down(watched: Database) -> None:
     host = mounted(context_of(watched))
     reader = _visitor(host, "reader")
@@ -126,7 +177,8 @@ def test_the_page_filters_and_tells_a_broken_chain(watched: Database) -> None:
     assert turn.id in operator.get(f"/audit?about={turn.id}&actor=reader").text
     assert "Nothing was done" in operator.get("/audit?actor=nobody").text
     assert "The chain holds" in operator.get("/audit?check=1").text
-    assert operator.get("/audit?before=x").status_code == 400
+    for before in ("x", "²", "9" * 30):
+        assert operator.get(f"/audit?before={before}").status_code == 400
     with watched.write() as connection:
         connection.execute(update(tables.audit).where(tables.audit.c.action == "trace.view").values(actor="somebody"))
     assert "The chain breaks at row" in operator.get("/audit?check=1").text

@@ -96,11 +96,12 @@ class Witness:
                 yield look, SAME_SECONDS
 
     def _look(self, request: Request) -> Look | None:
-        parts = below(request.scope).strip("/").split("/")
+        page, _, subject = below(request.scope).removeprefix("/").partition("/")
+        if page in _OF_ONE and subject:  # whatever the host takes for an id, slashes included
+            return _OF_ONE[page], self._digest(subject), None
+        parts = [page, *subject.strip("/").split("/")] if subject.strip("/") else [page]
         filters = sorted(name for name, value in request.query_params.items() if value)
         details = {"filters": filters} if filters else None
-        if parts[0] in _OF_ONE and len(parts) > 1:
-            return _OF_ONE[parts[0]], self._digest("/".join(parts[1:])), None
         if parts[0] in _NUMBERS:
             return None
         about = next((request.query_params[name] for name in _ABOUT if request.query_params.get(name)), None)

@@ -106,7 +106,7 @@ def _targets(visit: Visit, about: str | None) -> tuple[str, ...] | None:
 def _number(text: str | None) -> int | None:
     if not text:
         return None
-    if not text.isdigit() or len(text) > 18:
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
         raise InvalidInput("before: expected a number", field="before")
     return int(text)
 

@@ -18,7 +18,7 @@ from turntrace.jobs import workbench
 from turntrace.jobs.workbench import Workbench
 from turntrace.panel import evaluator_form
 from turntrace.panel.gate.role import Role
-from turntrace.panel.trail import noted
+from turntrace.panel.trail import looked, noted
 from turntrace.panel.visit import Visit, visit_of
 from turntrace.records.evaluator import TARGETS, Evaluator
 from turntrace.records.observation import OBSERVATION_TYPES
@@ -178,6 +178,7 @@ def preview(request: Request) -> Response:
         found = workbench.preview(database, bench, definition, api_key=api_key, known=known, now_us=visit.now_us)
     except InvalidInput as error:
         return _form(visit, visit.form, error=error, code=400)
+    looked(visit, "page.view", "/evaluators/preview")
     return _form(visit, visit.form, preview=found)
 
 
@@ -278,7 +279,7 @@ def again(request: Request) -> Response:
 
 def _number(visit: Visit, name: str, most: int) -> int:
     text = visit.form.get(name, "")
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= most:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:10]) <= most:
         raise InvalidInput(f"{name}: 1 to {most}", field=name)
     return int(text)
 

@@ -12,7 +12,7 @@ from turntrace.errors import InvalidInput, NotFound
 from turntrace.evaluation.queue import Queue, QueueItem
 from turntrace.panel.pages.queues import reviewable
 from turntrace.panel.pages.sessions import answer_of
-from turntrace.panel.trail import noted
+from turntrace.panel.trail import looked, noted
 from turntrace.panel.visit import Visit, visit_of
 from turntrace.records.score import Score
 from turntrace.records.trace import Trace
@@ -74,6 +74,9 @@ def _page(visit: Visit, path: Path, *, error: str | None = None, code: int = 200
             raise NotFound("The turn of this review is gone.")
         earlier = _earlier(connection, turns[0])
     mine = _given(queue, item, turns[0], visit)
+    place = f"queues/{path['queue_id']}/items/{path['item_id']}"
+    if visit.request.method == "POST":
+        looked(visit, "page.view", f"/{place}")
     return visit.render(
         "review.html",
         code=code,
@@ -88,7 +91,7 @@ def _page(visit: Visit, path: Path, *, error: str | None = None, code: int = 200
         given={**mine, **visit.form},
         is_mine=item.reviewer == visit.viewer.name,
         error=error,
-        place=f"queues/{path['queue_id']}/items/{path['item_id']}",
+        place=place,
     )
 
 

@@ -13,7 +13,7 @@ from turntrace.jobs import erase
 from turntrace.jobs.subject import stored_ids
 from turntrace.keyring import subject_names
 from turntrace.panel.pages.erasures import TABLES, WAIT_SECONDS
-from turntrace.panel.trail import noted
+from turntrace.panel.trail import looked, noted
 from turntrace.panel.visit import Visit, visit_of
 from turntrace.records.erasure import Target
 from turntrace.records.filter import TraceFilter
@@ -40,6 +40,8 @@ def _page(visit: Visit, user_id: str, *, code: int = HTTPStatus.OK, **more: Any)
         sessions = list_sessions(connection, wanted, limit=SESSIONS)
     if not (people or turns.items or sessions.items):
         raise NotFound("No user has this id. Their turns may have been erased.")
+    if visit.request.method == "POST":
+        looked(visit, "subject.view", subject_names(visit.context.keyring, user_id)[0])
     found: Mapping[str, Any] = {"rehearsed": None, "refusal": None, "suppress": False, **more}
     return visit.render(
         "user.html",
