@@ -5,7 +5,7 @@ retention) can be priced by its sums of tokens; such rows carry a `~` behind the
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Final
@@ -247,6 +247,28 @@ def moved(row: Mapping[str, Any], cost: Cost) -> list[bulk.Values]:
     return [(False, *(each[name] for name in (*_KEY, *_SUMS))) for each in (old, new)]
 
 
-def append(connection: Connection, rows: Iterable[bulk.Values]) -> None:
-    """Add rows of the roll-ups."""
-    bulk.insert_rows(connection, tables.rollup, list(rows))
+def append(connection: Connection, rows: Sequence[bulk.Values]) -> None:
+    """Add rows of the roll-ups, without those of a user or session that was erased since they were read."""
+    tombstones.take_fence(connection)
+    known = _known_people(connection, rows)
+    bulk.insert_rows(connection, tables.rollup, [row for row in rows if not _names(row) or _names(row) in known])
+
+
+def _names(row: bulk.Values) -> tuple[Any, ...] | None:
+    """Dimension, value and day of a row that names a user or session."""
+    _, _, at_us, dimension, value, *_ = row
+    return (dimension, value, at_us) if dimension in rollups.PEOPLE else None
+
+
+def _known_people(connection: Connection, rows: Sequence[bulk.Values]) -> set[tuple[Any, ...]]:
+    """What there are sums of, among users and sessions that these rows name, on their days."""
+    wanted = {names for row in rows if (names := _names(row))}
+    found: set[tuple[Any, ...]] = set()
+    for dimension in rollups.PEOPLE:
+        values = {value for of, value, _ in wanted if of == dimension}
+        days = {at_us for of, _, at_us in wanted if of == dimension}
+        named = (_r.dimension == dimension, _r.value.in_(values), _r.at_us.in_(days))
+        if values:
+            statement = select(_r.dimension, _r.value, _r.at_us).where(*named).distinct()
+            found.update(tuple(row) for row in connection.execute(statement))
+    return found

@@ -9,13 +9,17 @@ from sqlalchemy import delete, select
 from tests.integration.turns import START_US, facts_of, store, turn
 from turntrace.errors import InvalidInput
 from turntrace.jobs import reprice
+from turntrace.jobs.erase import erase_at_once
 from turntrace.jobs.reprice import DAY_US, Span
+from turntrace.keyring import KeyRing
 from turntrace.pipeline.price import Pricer
 from turntrace.records.batch import Batch, Worked
+from turntrace.records.erasure import Target
 from turntrace.records.filter import TraceFilter
 from turntrace.records.fragment import FrameKind
 from turntrace.records.trace import Trace
 from turntrace.records.usage import Cost, Price, Usage
+from turntrace.storage import reprice as stored
 from turntrace.storage import rollups, tables
 from turntrace.storage.batches import write_batch
 from turntrace.storage.database import Database
@@ -33,6 +37,7 @@ PRICE = Price(
     rates_per_mtok={"input_mtok": "2", "cache_read_mtok": "1", "output_mtok": "4"},
 )
 PRICER = Pricer((PRICE,))
+KEYS = KeyRing([b"k" * 32], is_explicit=True)
 
 
 def _turn(**fields: Any) -> Trace:
@@ -132,6 +137,33 @@ def test_history_without_rows_is_priced_after_retention(database: Database) -> N
     with database.read() as connection:
         (row,) = costs(connection, filter=TraceFilter(from_us=DAY, to_us=DAY + DAY_US), group_by=["session"])
     assert row.cost_total_nano == 10 * NEW_NANO
+
+
+def test_sums_of_somebody_who_is_erased_meanwhile_do_not_get_the_name_back(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for user, session in (("u-1", "s-1"), ("u-2", "s-2")):
+        gone = _turn(cost_nano=None, user_id=user, session_id=session)
+        left_out = Worked(kind=FrameKind.END, trace=gone, facts=facts_of(gone), is_kept=False)
+        write_batch(database, Batch(worked=(left_out,)), now_us=START_US)
+    _settled(database)
+    moved = stored.moved
+
+    def erase_first(*given: Any) -> Any:
+        """Sums have been read and are not moved yet."""
+        monkeypatch.undo()
+        erase_at_once(database, Target(kind="subject", user_ids=("u-1",)), KEYS, actor="test")
+        return moved(*given)
+
+    monkeypatch.setattr(stored, "moved", erase_first)
+    reprice.apply(database, PRICER, TODAY)
+    for _ in range(2):
+        with database.read() as connection:
+            values = connection.execute(select(tables.rollup.c.value).distinct()).scalars().all()
+        assert "u-1" not in values
+        assert _sum(database) == [(2 * NEW_NANO, 200, 0)]
+        assert _sum(database, group_by=["user"]) == [("erased", None, 100, 1), ("u-2", NEW_NANO, 100, 0)]
+        _settled(database)
 
 
 def test_many_calls_are_read_in_pages_and_a_preview_can_stop(
