@@ -30,6 +30,7 @@ from turntrace.settings import Settings
 from turntrace.storage import leases
 from turntrace.storage.database import Database
 from turntrace.storage.queries import evaluators
+from turntrace.storage.sampling import Always
 from turntrace.storage.strays import is_any
 
 log = logging.getLogger("turntrace.scheduler")
@@ -73,7 +74,7 @@ def jobs_of(settings: Settings, keys: KeyRing) -> tuple[Job, ...]:
         Job(
             "sample",
             600,
-            partial(let_go, hold_hours=settings.sample_hold_hours),
+            partial(let_go, hold_hours=settings.sample_hold_hours, always=Always.of(settings)),
             "Let go of the turns that sampling left out and nobody has scored.",
         ),
         Job("erase", 5, finish, "Finish the erasures that were asked for.", is_erasure_due),

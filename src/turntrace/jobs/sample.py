@@ -13,18 +13,24 @@ GUEST_BATCH: Final = 10  # a host's SQLite file is not locked for long
 ROUNDS: Final = 500
 
 
-def let_go(database: Database, *, hold_hours: float, now_us: int | None = None) -> Mapping[str, int]:
+def let_go(
+    database: Database, *, hold_hours: float, always: sampling.Always, now_us: int | None = None
+) -> Mapping[str, int]:
     """Judge the turns held since before `hold_hours`. Safe to stop anywhere.
 
     Returns:
-        Counts: kept for a score, a comment or a review, and let go.
+        Counts: kept for a score, a comment, a review or what came late, and let go.
     """
     now = time.time_ns() // 1000 if now_us is None else now_us
     limit = GUEST_BATCH if database.is_guest else BATCH
     kept = gone = 0
     for _ in range(ROUNDS):
         more_kept, more_gone = database.transact(
-            sampling.settle, stored_before_us=now - int(hold_hours * HOUR_US), limit=limit, now_us=now
+            sampling.settle,
+            always=always,
+            stored_before_us=now - int(hold_hours * HOUR_US),
+            limit=limit,
+            now_us=now,
         )
         kept, gone = kept + more_kept, gone + more_gone
         if more_kept < limit and more_gone < limit:
