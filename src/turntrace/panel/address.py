@@ -39,6 +39,12 @@ def below(scope: Mapping[str, Any]) -> str:
     return path or "/"
 
 
+def here(scope: Mapping[str, Any]) -> str:
+    """The address of a request, path and query: ids with `?`, `%` or blanks in the path quoted as in our links."""
+    query = scope.get("query_string", b"").decode("latin-1")
+    return f"{scope.get('root_path', '')}{quote(below(scope))}" + (f"?{query}" if query else "")
+
+
 def local_path(target: str | None, root: str) -> str | None:
     """`target` if it is a path under our mount (where to go after login), else None: no open redirect."""
     if not target or not target.startswith(f"{root}/") or target.startswith("//"):

@@ -9,7 +9,7 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from turntrace.panel.address import Address, local_path
+from turntrace.panel.address import Address, here, local_path
 from turntrace.panel.assets import release
 from turntrace.panel.context import PanelContext
 from turntrace.panel.gate.role import Role, Viewer
@@ -120,8 +120,7 @@ class Visit:
     @property
     def here(self) -> str:
         """Path and query of this page."""
-        query = self.request.url.query
-        return f"{self.request.scope['path']}?{query}" if query else str(self.request.scope["path"])
+        return here(self.request.scope)
 
     @property
     def now_us(self) -> int:

@@ -191,13 +191,24 @@ def authenticate(connection: Connection, name: str, password: str, *, now_us: in
 
 
 def open_session(
-    connection: Connection, *, name: str, role: str, account_id: str | None, client: str | None, now_us: int
+    connection: Connection,
+    *,
+    name: str,
+    role: str,
+    account_id: str | None,
+    client: str | None,
+    now_us: int,
+    password: str | None = None,
 ) -> str:
-    """A new session; answers its token, which is stored nowhere."""
+    """A new session; answers its token, which is stored nowhere.
+
+    Args:
+        password: of an account that the settings keep: the session is found with this one only.
+    """
     token = secrets.token_urlsafe(32)
     connection.execute(
         insert(tables.panel_session).values(
-            token_hash=_hash(token),
+            token_hash=_hash(_bound(token, password)),
             account_id=account_id,
             name=name[:MAX_NAME],
             role=role,
@@ -210,13 +221,23 @@ def open_session(
     )
     gone = tables.panel_session.c.expires_at_us < now_us
     connection.execute(delete(tables.panel_session).where(gone))
+    if account_id is not None:
+        account = tables.account
+        connection.execute(update(account).where(account.c.id == account_id).values(last_login_at_us=now_us))
     return token
 
 
-def find_session(connection: Connection, token: str, *, now_us: int) -> PanelSession | None:
-    """The live session of a token: not idle for 30 minutes, not older than 12 hours, its account still open."""
+def find_session(
+    connection: Connection, token: str, *, now_us: int, password: str | None = None
+) -> PanelSession | None:
+    """The live session of a token: not idle for 30 minutes, not older than 12 hours, its account still open.
+
+    Args:
+        password: of the account that the settings keep now: sessions opened with another one are over.
+    """
     session = tables.panel_session
-    row = connection.execute(select(session).where(session.c.token_hash == _hash(token))).first()
+    hashes = {_hash(token), _hash(_bound(token, password))}
+    row = connection.execute(select(session).where(session.c.token_hash.in_(hashes))).first()
     if row is None or row.expires_at_us <= now_us or now_us - row.seen_at_us > IDLE_US:
         return None
     if row.account_id is not None and not _is_enabled(connection, row.account_id):
@@ -291,6 +312,11 @@ def _attempt_keys(name: str, client: str) -> dict[str, int]:
 
 
 # --- details --------------------------------------------------------------------------------------------------------
+
+
+def _bound(token: str, password: str | None) -> str:
+    """A token that only a password makes whole. It is too long to be guessed, and so to tell about the password."""
+    return token if password is None else f"{token}\0{password}"
 
 
 def _hash(token: str) -> str:

@@ -1,4 +1,7 @@
+import html
+import re
 import time
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 from sqlalchemy import select, update
@@ -279,6 +282,58 @@ def test_a_change_of_role_ends_the_sessions_of_the_person(stranger: TestClient, 
     assert visitor.get("/system").status_code == 401
 
 
+def test_a_password_that_changes_while_it_is_checked_lets_nobody_in(
+    stranger: TestClient, filled: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_us = time.time_ns() // 1000
+    filled.transact(people.create, "late", role="reader", password=PASSWORD, now_us=now_us)
+    check = people.is_password
+
+    def changed_meanwhile(stored: str | None, password: str) -> bool:
+        is_right = check(stored, password)
+        filled.transact(people.change_password, "late", "another long password", now_us=now_us)
+        return is_right
+
+    monkeypatch.setattr(people, "is_password", changed_meanwhile)
+    answer = stranger.post(f"{MOUNT}/login", data={"username": "late", "password": PASSWORD})
+    assert answer.status_code == 401
+
+
+def test_the_list_of_people_says_when_they_logged_in(host: Starlette, admin: Visitor, filled: Database) -> None:
+    filled.transact(people.create, "once", role="reader", password=PASSWORD, now_us=1_000_000)
+    row = re.compile(r"<tr>(?:(?!</tr>).)*>once<.*?</tr>", re.DOTALL)
+
+    def times() -> int:
+        found = row.search(admin.get("/admin/account/list?search=once").text)
+        assert found is not None
+        return found[0].count("<time ")
+
+    assert times() == 1  # when the account was made
+    with TestClient(host, follow_redirects=False) as client:
+        Visitor(client).log_in("once")
+    assert times() == 2
+
+
+@pytest.mark.parametrize("path", ["/users/a%3Fb%26c", "/users/100%25", "/users/%E2%98%83%20x", "/sessions/a%2Fb"])
+def test_one_comes_back_to_the_page_one_was_on(stranger: TestClient, admin: Visitor, path: str) -> None:
+    away = stranger.get(f"{MOUNT}{path}?user_id=a%26b", headers={"accept": "text/html"})
+    (target,) = parse_qs(urlsplit(away.headers["location"]).query)["next"]
+    found = re.search(r'name="next" value="([^"]*)"', admin.get(f"{path}?user_id=a%26b").text)
+    assert found is not None
+    shown = admin.post("/theme", theme="dark", next=html.unescape(found[1])).headers["location"]
+    for address in (target, shown):
+        assert unquote(urlsplit(address).path) == unquote(f"{MOUNT}{path}")
+        assert urlsplit(address).query == "user_id=a%26b"
+
+
+def test_forms_that_cannot_be_read_are_refused(stranger: TestClient) -> None:
+    kind = {"content-type": "application/x-www-form-urlencoded"}
+    answer = stranger.post(f"{MOUNT}/login", content=b"&".join([b"a=1"] * 1001), headers=kind)
+    assert answer.status_code == 413
+    answer = stranger.post(f"{MOUNT}/login", data={"username": "a"}, headers={"origin": "http://["})
+    assert answer.status_code == 403
+
+
 # --- other ways in --------------------------------------------------------------------------------------------------
 
 
@@ -312,6 +367,10 @@ def test_the_account_of_the_settings_is_an_admin(filled: Database) -> None:
         cookies = dict(client.cookies)
     with TestClient(mounted(context_of(filled)), follow_redirects=False, cookies=cookies) as client:
         assert client.get(f"{MOUNT}/traces").status_code == 401  # no longer in the settings
+    for password, status in (("a long password indeed", 200), ("another one since then", 401)):
+        context = context_of(filled, panel_user="root", panel_password=password)
+        with TestClient(mounted(context), follow_redirects=False, cookies=cookies) as client:
+            assert client.get(f"{MOUNT}/traces").status_code == status
 
 
 async def _asked(request: Request) -> dict[str, str] | None:

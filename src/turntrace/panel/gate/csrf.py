@@ -12,13 +12,14 @@ SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 FIELD: Final = "csrf_token"
 HEADER: Final = "x-csrf-token"
 MAX_BODY_BYTES: Final = 1 << 20
+MAX_FIELDS: Final = 1000
 _FORM: Final = "application/x-www-form-urlencoded"
 
 Form = dict[str, str]
 
 
 class BodyTooLarge(Exception):
-    """The request body is larger than 1 MiB."""
+    """The request body is larger than 1 MiB, or has more than 1,000 fields."""
 
 
 def token_of(secret: str) -> str:
@@ -47,20 +48,26 @@ def site_of(scope: Scope, own_url: str | None = None) -> str:
     if origin == "null":  # our own Referrer-Policy makes browsers say so on plain HTTP
         return "hidden"
     hosts = {headers.get("host", "").lower(), urlsplit(own_url or "").netloc.lower()} - {""}
-    return "same" if urlsplit(origin).netloc.lower() in hosts else "cross"
+    try:
+        return "same" if urlsplit(origin).netloc.lower() in hosts else "cross"
+    except ValueError:  # nothing that a browser says
+        return "cross"
 
 
 async def read_form(scope: Scope, receive: Receive) -> tuple[Form, Receive]:
     """The fields of a urlencoded body (last value of each), and a `receive` that plays the body again.
 
     Raises:
-        BodyTooLarge: more than `MAX_BODY_BYTES`.
+        BodyTooLarge: more than `MAX_BODY_BYTES` or `MAX_FIELDS`.
     """
     body = await _read(receive)
     kind = Headers(scope=scope).get("content-type", "").partition(";")[0].strip().lower()
     form: Form = {}
     if kind == _FORM:
-        fields = parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=1000)
+        try:
+            fields = parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=MAX_FIELDS)
+        except ValueError:
+            raise BodyTooLarge from None
         form = {name: values[-1] for name, values in fields.items()}
     return form, _replay(body, receive)
 

@@ -12,7 +12,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from turntrace.errors import DatabaseUnavailable, SchemaOutOfDate, SchemaTooNew
-from turntrace.panel.address import Address, below
+from turntrace.panel.address import Address, below, here
 from turntrace.panel.context import PanelContext
 from turntrace.panel.gate import csrf
 from turntrace.panel.gate.auth import Authenticator
@@ -149,9 +149,7 @@ def _turned_away(request: Request) -> Response:
         headers = {"HX-Refresh": "true"} if request.headers.get("hx-request") else None
         return PlainTextResponse("login needed", HTTPStatus.UNAUTHORIZED, headers=headers)
     address = Address(request.scope.get("root_path", ""))
-    query = request.url.query
-    target = request.scope["path"] + (f"?{query}" if query else "")
-    home = f"{address.root}/"
+    target, home = here(request.scope), f"{address.root}/"
     return RedirectResponse(
         address.to("login", next=None if target == home else target), status_code=HTTPStatus.SEE_OTHER
     )

@@ -2,6 +2,7 @@
 
 import hmac
 import logging
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from threading import BoundedSemaphore
 from time import time_ns
@@ -28,6 +29,17 @@ class Refusal(Enum):
     EXPIRED = auto()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Tried:
+    """A login: whether it is that of the settings' account, and the stored hash that the password fits."""
+
+    name: str
+    client: str
+    password: str = field(repr=False)
+    is_of_settings: bool
+    fitting: str | None = field(repr=False)
+
+
 class Sessions:
     """Panel sessions in the database. All methods block: call them off the event loop."""
 
@@ -38,7 +50,7 @@ class Sessions:
         """The person of a session token, or None."""
         now_us = _now_us()
         with self._context.database.read() as connection:
-            found = people.find_session(connection, token, now_us=now_us)
+            found = people.find_session(connection, token, now_us=now_us, password=self._password())
         if found is None or not self._is_still_known(found):
             return None
         role = Role.of(found.role)
@@ -66,10 +78,11 @@ class Sessions:
             if people.is_throttled(connection, name, client, now_us=_now_us()):
                 return Refusal.THROTTLED
             stored = people.password_hash(connection, name)
-        is_right = self._is_of_settings(name, password)
+        is_of_settings = self._is_of_settings(name, password)
         with _HASHING:
-            is_right = people.is_password(stored, password) or is_right
-        return database.transact(_verdict, name, client, self._context.settings.panel_user, is_right)
+            fitting = stored if people.is_password(stored, password) else None
+        tried = _Tried(name=name, client=client, password=password, is_of_settings=is_of_settings, fitting=fitting)
+        return database.transact(_verdict, tried, self._context.settings.panel_user)
 
     def close(self, viewer: Viewer) -> None:
         """End the session of this visit."""
@@ -84,6 +97,11 @@ class Sessions:
         is_name = hmac.compare_digest(settings.panel_user.encode(), name.encode("utf-8", "replace"))
         expected = settings.panel_password.reveal().encode()
         return hmac.compare_digest(expected, password.encode("utf-8", "replace")) and is_name
+
+    def _password(self) -> str | None:
+        """What sessions of the settings' account are bound to: another password ends them."""
+        password = self._context.settings.panel_password
+        return None if password is None else password.reveal()
 
     def _is_still_known(self, found: people.PanelSession) -> bool:
         """Sessions of the settings' account end when the settings name somebody else."""
@@ -101,26 +119,36 @@ def _close(connection: Connection, viewer: Viewer) -> None:
     audit.append(connection, actor=viewer.name, role=viewer.role.label, action="logout", now_us=_now_us())
 
 
-def _verdict(
-    connection: Connection, name: str, client: str, settings_user: str | None, is_right: bool
-) -> str | Refusal:
-    now_us = _now_us()
+def _verdict(connection: Connection, tried: _Tried, settings_user: str | None) -> str | Refusal:
+    now_us, name, client = _now_us(), tried.name, tried.client
     if people.is_throttled(connection, name, client, now_us=now_us):
         return Refusal.THROTTLED
     account = next((item for item in people.list_accounts(connection) if item.name == name and item.is_enabled), None)
-    is_of_settings = account is None and name == settings_user
-    if not is_right or (account is None and not is_of_settings):
+    if not _is_right(connection, tried, account):
         people.note_failure(connection, name, client, now_us=now_us)
         # A name that nobody has may be a password typed into the wrong field: it is not kept.
-        target = name if account or is_of_settings else None
+        target = name if account or name == settings_user else None
         audit.append(connection, actor="", action="login.failed", target=target, now_us=now_us)
         return Refusal.WRONG
     people.note_success(connection, name, client)
     role = account.role if account else Role.ADMIN.label
     audit.append(connection, actor=name, role=role, action="login", now_us=now_us)
     return people.open_session(
-        connection, name=name, role=role, account_id=account.id if account else None, client=client, now_us=now_us
+        connection,
+        name=name,
+        role=role,
+        account_id=account.id if account else None,
+        client=client,
+        now_us=now_us,
+        password=None if account else tried.password,
     )
+
+
+def _is_right(connection: Connection, tried: _Tried, account: people.Account | None) -> bool:
+    """Whether the password still is the one that was checked: that takes long enough to be changed meanwhile."""
+    if tried.is_of_settings or account is None:
+        return tried.is_of_settings
+    return tried.fitting is not None and people.password_hash(connection, tried.name) == tried.fitting
 
 
 def _now_us() -> int:
