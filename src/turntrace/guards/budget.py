@@ -22,7 +22,7 @@ from anyio.lowlevel import RunVar
 from turntrace.errors import BudgetExceeded, BudgetUnavailable
 from turntrace.guards.keeper import Breach, Keeper, OpenPricer
 from turntrace.guards.ledger import Account, Ledger
-from turntrace.guards.settlement import cost_of, ended_since, estimate, mark_of
+from turntrace.guards.settlement import cost_of, ended_since, estimate, watch
 from turntrace.pipeline.identify import Pseudonym, bounded
 from turntrace.records.budget import Budget, renews_at_us, starts_at_us
 from turntrace.settings import Settings
@@ -391,7 +391,7 @@ class Hold:
 
     def _enter(self, wanted: list[tuple[Account, int]], keeper: Keeper) -> None:
         self._held = wanted
-        self._mark = mark_of(self._turn)
+        self._mark = watch(self._turn)
         for account, _ in wanted:
             if not account.is_strict and account.is_over:
                 self.is_over = True
@@ -409,7 +409,9 @@ class Hold:
 
     def _drop(self) -> None:
         held, self._held = self._held, []
-        self._budgets.ledger.cancel(held)
+        if held:
+            self._budgets.ledger.cancel(held)
+            ended_since(self._turn, self._mark, is_wanted=False)
 
     def _wait_beside(self) -> None:
         """`_wait` in a thread; where its task was cancelled meanwhile, what it got is given back."""
@@ -495,10 +497,10 @@ class Hold:
 
     def _leave(self, held: list[tuple[Account, int]], *, has_failed: bool) -> None:
         keeper = self._budgets.keeper
+        frame = ended_since(self._turn, self._mark, is_wanted=self._cost is None)
         if self._cost is not None:
             self._charge(held, self._cost, keeper)
             return
-        frame = ended_since(self._turn, self._mark)
         if frame is None and has_failed:
             self._budgets.ledger.cancel(held)  # it failed before a call was made
             return

@@ -81,7 +81,7 @@ class Ledger:
         self._lease_seconds = lease_seconds
         self._holder = uuid.uuid4().hex  # this process, to the database
         self._accounts: dict[Key, Account] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finaliser may leave a hold while we count another
 
     def open(self, budget: Budget, value: str, period_at_us: int, user_id: str | None, now: float) -> Account | None:
         """The account, a new one where there is none; None where this process knows too many."""
@@ -191,7 +191,9 @@ class Ledger:
         wish = need + account.budget.limit_nano // SHARE if need else 0
         account.granted -= release
         account.asked_at = now
-        account.used, account.calls, account.refused = 0, 0, 0
+        account.used -= spend
+        account.calls -= calls
+        account.refused -= refused
         return Change(
             budget_id=account.budget.id,
             value=account.value,

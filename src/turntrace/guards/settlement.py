@@ -1,6 +1,7 @@
 """What the model calls inside a hold cost, from the spans that ended in it: read and priced as the worker does it."""
 
-import weakref
+import os
+import threading
 from typing import Final
 
 from turntrace.errors import FrameInvalid
@@ -14,28 +15,50 @@ from turntrace.records.fragment import FrameKind, RawSpan
 from turntrace.records.usage import Usage
 from turntrace.tracing.payload import payload
 from turntrace.tracing.turn import Turn
+from turntrace.tracing.watched import Watched
 
 _NO_SPAN: Final = "0" * 16
 
 
-# How many of a turn's ended spans were charged already: of two holds at once, each span is one's alone.
-_charged: "weakref.WeakKeyDictionary[Turn, int]" = weakref.WeakKeyDictionary()
+_lock = threading.RLock()  # a finaliser may leave a hold while another is entered
 
 
-def mark_of(turn: Turn | None) -> int:
-    """A place in the turn's ended spans, to be given to `ended_since` later."""
-    return 0 if turn is None else len(turn.done)
+def _after_fork() -> None:
+    global _lock
+    _lock = threading.RLock()
 
 
-def ended_since(turn: Turn | None, mark: int) -> bytes | None:
-    """The spans that ended since a mark and that no other hold was given, as a frame; None where there are none."""
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def watch(turn: Turn | None) -> int:
+    """Begin to keep the turn's spans as they end; answers the place to be given to `ended_since`, which must follow."""
     if turn is None:
+        return 0
+    with _lock:
+        watched = turn.watched
+        if watched is None:
+            watched = turn.watched = Watched()
+        watched.count += 1
+        return len(watched)
+
+
+def ended_since(turn: Turn | None, mark: int, *, is_wanted: bool = True) -> bytes | None:
+    """The spans that ended since a place and that no other hold was given, as a frame; None where there are none.
+
+    Args:
+        is_wanted: otherwise they are left to other holds.
+    """
+    watched = turn.watched if turn is not None else None
+    if turn is None or watched is None:
         return None
-    ended = turn.done
-    spans = ended[max(mark, _charged.get(turn, 0)) :]
+    with _lock:
+        spans = watched.take(mark) if is_wanted else []
+        watched.count -= 1
+        if not watched.count:
+            turn.watched = None
     if not spans:
         return None
-    _charged[turn] = len(ended)
     header = {"id": turn.id, "trace_id": turn.trace_id, "span_id": turn.span_id}
     return payload({**header, "started_at_us": turn.started_at_us}, spans)
 

@@ -191,7 +191,7 @@ class Span(trace.Span):
             self.facts["status"] = "error"
         self.is_dirty = True
         if self.duration_us is not None and turn.is_finished:
-            turn.collect(self)  # it went out with END: an AMEND states it anew
+            turn.collect(self, is_again=True)  # it went out with END: an AMEND states it anew
 
     def first_token(self) -> None:
         """The model's first token is here: sets the time to first token, once."""

@@ -30,6 +30,7 @@ from turntrace.tracing.payload import payload
 from turntrace.tracing.recorder import Recorder, run_exclusive
 from turntrace.tracing.root import RootSpan
 from turntrace.tracing.span import Recorded, Span
+from turntrace.tracing.watched import Watched
 
 Outcome = Literal["complete", "client_disconnected", "interrupted"]
 
@@ -81,10 +82,12 @@ class Turn(Answer):
         "span_limit",
         "trace_flags",
         "trace_state",
+        "watched",  # what ends while somebody is charged for it; None where nobody is
     )
     baggage: tuple[BaggageEntry, ...]
     resolve: Callable[[str], str | None] | None
     _joined: dict[int, Recorded]
+    watched: Watched | None
 
     def __init__(
         self,
@@ -144,7 +147,7 @@ class Turn(Answer):
         self.is_finished = self._end_is_written = self._has_start = self._is_lost = self._is_text = False
         self.root: RootSpan | None = None
         self._body: BodyText | None = None
-        self.resolve = self._notes = None
+        self.resolve = self._notes = self.watched = None
         self._joined = {}  # never replaced: other threads are in it while a turn ends
         self.open: dict[str, Span] = {}
         self.done: list[Recorded] = []
@@ -266,12 +269,19 @@ class Turn(Answer):
         """A tool is about to run: its name and arguments go to the spool first."""
         self.checkpoint()
 
-    def collect(self, span: Recorded) -> None:
-        """Take an ended span. After the end of the turn it goes out as an AMEND at once."""
+    def collect(self, span: Recorded, *, is_again: bool = False) -> None:
+        """Take an ended span. After the end of the turn it goes out as an AMEND at once.
+
+        Args:
+            is_again: it was taken before, and has changed since.
+        """
         if not self.is_ai and span.is_ai():
             self.is_ai = True
         # Order matters: END sets `is_finished` before it looks at `done`, so a span is seen by one of the two.
         self.done.append(span)
+        watched = self.watched
+        if watched is not None and not is_again:
+            watched.add(span)
         if self.is_finished:
             self._late_spans.append(span)
             run_exclusive(self._amend)
