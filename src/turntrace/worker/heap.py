@@ -11,7 +11,7 @@ from typing import Any, Final
 
 _THRESHOLDS: Final = (50_000, 20, 50)
 COLLECT_SECONDS: Final = 5.0
-TRIM_SECONDS: Final = 60.0
+TRIM_SECONDS: Final = 15.0
 _ARENA_MAX: Final = -8  # M_ARENA_MAX of glibc's malloc.h
 
 
@@ -44,8 +44,8 @@ class Heap:
         _use_one_arena()
 
     def tidy(self) -> None:
-        """Call it between two steps: every few seconds cycles are cleared away, every minute memory is given
-        back. A few milliseconds at the most."""
+        """Call it between two steps: every few seconds cycles are cleared away, every quarter of a minute memory
+        is given back. A few milliseconds at the most."""
         now = self._clock()
         if not self._is_frozen:
             self._is_frozen = True
