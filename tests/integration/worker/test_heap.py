@@ -58,7 +58,7 @@ def run(script: str) -> list[int]:
     return [int(word) for word in done.stdout.split()]
 
 
-def test_cycles_are_cleared_away_every_few_seconds_and_memory_is_given_back_every_minute() -> None:
+def test_cycles_are_cleared_away_every_few_seconds_and_memory_is_given_back_now_and_then() -> None:
     searched, trimmed = run(RESTING)
     assert searched == 2 * TRIM_SECONDS / COLLECT_SECONDS
     assert trimmed == 1
