@@ -22,7 +22,7 @@ from anyio.lowlevel import RunVar
 from turntrace.errors import BudgetExceeded, BudgetUnavailable
 from turntrace.guards.keeper import Breach, Keeper, OpenPricer
 from turntrace.guards.ledger import Account, Ledger
-from turntrace.guards.settlement import cost_of, ended_since, estimate, watch
+from turntrace.guards.settlement import calls_in, cost_of, ended_since, estimate, watch
 from turntrace.pipeline.identify import Pseudonym, bounded
 from turntrace.records.budget import Budget, renews_at_us, starts_at_us
 from turntrace.settings import Settings
@@ -507,15 +507,19 @@ class Hold:
         if frame is None:
             self._charge(held, max(amount for _, amount in held), keeper)
             return
-        keeper.do(lambda: self._charge_frame(held, frame, keeper))
+        keeper.do(lambda: self._charge_frame(held, frame, keeper, has_failed=has_failed))
 
-    def _charge_frame(self, held: list[tuple[Account, int]], frame: bytes, keeper: Keeper) -> None:
-        cost = None
+    def _charge_frame(self, held: list[tuple[Account, int]], frame: bytes, keeper: Keeper, *, has_failed: bool) -> None:
+        calls, cost = None, None
         try:
-            if keeper.pricer is not None:
-                cost = cost_of(frame, keeper.pricer)
+            calls = calls_in(frame)
+            if calls and keeper.pricer is not None:
+                cost = cost_of(calls, keeper.pricer)
         finally:
-            self._charge(held, max(amount for _, amount in held) if cost is None else cost, keeper)
+            if has_failed and calls == []:
+                self._budgets.ledger.cancel(held)  # other steps were recorded, but no call
+            else:
+                self._charge(held, max(amount for _, amount in held) if cost is None else cost, keeper)
 
     def _charge(self, held: list[tuple[Account, int]], cost: int, keeper: Keeper) -> None:
         self._budgets.learn(self.model, cost)

@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections.abc import Sequence
 from typing import Final
 
 from turntrace.errors import FrameInvalid
@@ -63,15 +64,20 @@ def ended_since(turn: Turn | None, mark: int, *, is_wanted: bool = True) -> byte
     return payload({**header, "started_at_us": turn.started_at_us}, spans)
 
 
-def cost_of(frame: bytes, pricer: Pricer) -> int | None:
-    """Nano-dollars of the model calls in a frame; None where it has none with a known price."""
+def calls_in(frame: bytes) -> list[Draft] | None:
+    """The model calls in a frame; None where it cannot be read."""
     try:
         fragment = decode(FrameKind.END, frame)
     except FrameInvalid:
         return None
     tree = assemble(fragment, frozenset())
+    return [draft for draft in count_once(tree, convert(tree)) if draft.is_model_call]
+
+
+def cost_of(calls: Sequence[Draft], pricer: Pricer) -> int | None:
+    """Nano-dollars of model calls; None where there is none with a known price."""
     total: int | None = None
-    for draft in count_once(tree, convert(tree)):
+    for draft in calls:
         pricer.price(draft)
         if draft.cost is not None:
             total = (total or 0) + draft.cost.total_nano

@@ -102,6 +102,22 @@ def test_of_holds_in_and_beside_each_other_every_call_is_charged_once(database: 
     assert _spent(database, tt, rule) == 4 * COST
 
 
+@pytest.mark.parametrize("is_call", [True, False])
+def test_what_fails_before_a_call_costs_nothing_whatever_else_was_recorded(
+    database: Database, tt: Turntrace, is_call: bool
+) -> None:
+    rule = _rule(database)
+
+    @tt.observe(type="generation" if is_call else "retrieval")
+    def answer() -> None:
+        raise OSError("no route")
+
+    with tt.turn("ask", user_id="anna"), pytest.raises(OSError, match="no route"), tt.budget(estimate_usd="9"):
+        answer()
+    # What a call costs that has failed is not known.
+    assert _spent(database, tt, rule) == (9 * NANO if is_call else 0)
+
+
 def test_nothing_of_a_turn_is_kept_for_holds_that_are_left(database: Database, tt: Turntrace) -> None:
     _rule(database)
     with tt.turn("ask", user_id="anna") as turn:
