@@ -16,7 +16,7 @@ from turntrace.pipeline.draft import Work
 from turntrace.pipeline.estimate import CountTokens, Estimator
 from turntrace.pipeline.facts import FactTaker
 from turntrace.pipeline.identify import Identifier, Pseudonym
-from turntrace.pipeline.merge import merge
+from turntrace.pipeline.merge import merge, merge_late
 from turntrace.pipeline.mode import FULL, METADATA, Modes
 from turntrace.pipeline.price import Pricer
 from turntrace.pipeline.record import amended, build, with_previews, without_content
@@ -223,4 +223,4 @@ def _worked(work: Work, trace: Trace) -> Worked:
     )
 
 
-__all__ = ["Modes", "Pipeline", "Pricer", "Redactor", "decode", "merge"]
+__all__ = ["Modes", "Pipeline", "Pricer", "Redactor", "decode", "merge", "merge_late"]

@@ -32,6 +32,17 @@ def merge(fragments: Sequence[Fragment]) -> Fragment:
     return Fragment(kind=_kind(fragments), turn=TurnHeader(**header), spans=_spans(fragments))
 
 
+def merge_late(fragments: Sequence[Fragment]) -> list[Fragment]:
+    """The fragments, the late ones of each turn merged to one: of spans that end one after the other each comes alone,
+    and only together do they show that they describe one call."""
+    late: dict[str, list[Fragment]] = {}
+    for fragment in fragments:
+        if fragment.kind is FrameKind.AMEND:
+            late.setdefault(fragment.turn.id, []).append(fragment)
+    others = [fragment for fragment in fragments if fragment.kind is not FrameKind.AMEND]
+    return [*others, *map(merge, late.values())]
+
+
 def stated(turn: TurnHeader) -> dict[str, Any]:
     """The header fields that differ from their default: those the fragment says something about."""
     empty: tuple[Any, ...] = (None, {}, ())

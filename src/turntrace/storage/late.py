@@ -15,7 +15,7 @@ from sqlalchemy import Connection, or_, select, update
 from turntrace.records.batch import Worked
 from turntrace.records.rollup import RollupFact
 from turntrace.records.trace import Trace
-from turntrace.storage import bulk, content, narrow, restate, strays, tables
+from turntrace.storage import bulk, content, narrow, restate, strays, tables, wrappers
 from turntrace.storage.clean import rows as clean_rows
 from turntrace.storage.content import TurnContent
 from turntrace.storage.residence import without_texts
@@ -67,12 +67,15 @@ class StoredTurn:
     content: TurnContent | None = None  # read only where a fragment brings some
     new: dict[str, bulk.Values] = field(default_factory=dict)  # rows to insert by span id
     replaced: set[str] = field(default_factory=set)  # span ids of open observations that have ended
+    wrapping: set[str] = field(default_factory=set)  # span ids of stored calls that turned out to wrap another one
     has_content: bool = False  # there is new content
 
     def amend(self, worked: Worked, *, is_away: bool = False) -> None:
         """Take one late fragment; `is_away`: content of the turn lies in a store, no text may stand in its rows."""
         bare = replace(worked, trace=without_texts(worked.trace)) if is_away else worked
         fresh = self._take_observations(bare)
+        if fresh:
+            self._unwrap()
         self._take_fields(bare)
         self.row.update(restate.sums_of(self.observations.values()))
         self._take_content(worked, fresh, with_messages=is_away)
@@ -114,6 +117,19 @@ class StoredTurn:
             self.observations[observation.span_id] = dict(zip(narrow.OBSERVATION_COLUMNS, values, strict=True))
             fresh.add(observation.span_id)
         return fresh
+
+    def _unwrap(self) -> None:
+        """Calls around others count no longer: what they state is said twice."""
+        for span_id in wrappers.find(self.observations):
+            self.observations[span_id] = {**self.observations[span_id], **self._chained(span_id)}
+
+    def _chained(self, span_id: str) -> Row:
+        if span_id not in self.new:
+            self.wrapping.add(span_id)
+            return dict(wrappers.AS_CHAIN)
+        row = {**dict(zip(narrow.OBSERVATION_COLUMNS, self.new[span_id], strict=True)), **wrappers.AS_CHAIN}
+        self.new[span_id] = tuple(row.values())
+        return row
 
     def _take_fields(self, worked: Worked) -> None:
         trace, row = worked.trace, self.row
@@ -293,6 +309,9 @@ def _store(
         if turn.replaced:
             key = (_o.turn_id == turn.row["id"], _o.span_id.in_(turn.replaced))
             connection.execute(tables.observation.delete().where(*key))
+        if turn.wrapping - turn.replaced:
+            key = (_o.turn_id == turn.row["id"], _o.span_id.in_(turn.wrapping - turn.replaced))
+            connection.execute(update(tables.observation).where(*key).values(wrappers.AS_CHAIN))
     rows = [tuple({**turn.row, "updated_at_us": now_us}[name] for name in narrow.TRACE_COLUMNS) for turn in turns]
     insert(connection, tables.trace, rows, clean=clean)
     insert(connection, tables.observation, [row for turn in turns for row in turn.new.values()], clean=clean)

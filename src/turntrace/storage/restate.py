@@ -141,7 +141,7 @@ def _call_fact(row: Values, shared: dict[str, Any], step: str, own_us: int) -> R
     )
 
 
-_COUNTS: Final = [
+COUNTS: Final = [
     "input_tokens",
     "output_tokens",
     "cache_read_tokens",
@@ -151,7 +151,7 @@ _COUNTS: Final = [
     "input_audio_tokens",
     "output_audio_tokens",
 ]
-_COSTS: Final = ("cost_input_nano", "cost_output_nano", "cost_total_nano")
+COSTS: Final = ("cost_input_nano", "cost_output_nano", "cost_total_nano")
 
 
 def sums_of(observations: Iterable[Values]) -> dict[str, Any]:
@@ -167,8 +167,8 @@ def sums_of(observations: Iterable[Values]) -> dict[str, Any]:
         "is_usage_estimated": any(row["is_usage_estimated"] for row in with_usage),
         "unpriced_count": sum(1 for row in with_usage if row["cost_total_nano"] is None),
         "usage_details": _details(with_usage),
-        **{name: _sum(row[name] for row in with_usage) for name in _COUNTS},
-        **{name: _sum(row[name] for row in calls) for name in _COSTS},
+        **{name: _sum(row[name] for row in with_usage) for name in COUNTS},
+        **{name: _sum(row[name] for row in calls) for name in COSTS},
     }
 
 

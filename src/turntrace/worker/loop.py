@@ -12,7 +12,7 @@ from typing import Final, Protocol
 import orjson
 
 from turntrace.failpoint import reach
-from turntrace.pipeline import Pipeline, Redactor, decode
+from turntrace.pipeline import Pipeline, Redactor, decode, merge_late
 from turntrace.records.batch import Batch, ProcessCounts, Reading, Worked
 from turntrace.records.fragment import Fragment, FrameKind
 from turntrace.records.score import Score
@@ -353,7 +353,7 @@ class Worker:
 
     def _batch(self, chunk: Chunk) -> Batch:
         gathered = self._desk.gather(chunk.arrivals) if self._desk is not None and chunk.arrivals else Gathered()
-        worked, lost = self._work([*chunk.fragments, *gathered.fragments])
+        worked, lost = self._work(merge_late([*chunk.fragments, *gathered.fragments]))
         lost.update(chunk.lost)
         lost.update(as_lost(FrameKind.OTLP, "pipeline") * gathered.faults)
         return Batch(

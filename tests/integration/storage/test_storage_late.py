@@ -175,3 +175,55 @@ def test_a_fragment_that_says_nothing_new_changes_nothing(database: Database) ->
     before = s.rows(database, "trace"), len(s.rows(database, "rollup"))
     s.write(database, s.amend(1), s.amend(1, observations=(replace(s.generation(1, 1), usage=Usage(input_tokens=9)),)))
     assert (s.rows(database, "trace"), len(s.rows(database, "rollup"))) == before
+
+
+def _outer(**changes: Any) -> Observation:
+    return s.generation(1, 4, started_at_us=s.T0 + 1000, name="wrapper", **changes)
+
+
+def _inner(**changes: Any) -> Observation:
+    return s.generation(1, 5, parent_span_id=s.span_id(7), **changes)
+
+
+def _between() -> Observation:
+    nothing: dict[str, Any] = {"usage": None, "cost": None, "model": None}
+    return s.generation(1, 7, type="span", name="step", parent_span_id=s.span_id(4), **nothing)
+
+
+@pytest.mark.parametrize(
+    "order", ["inner between outer", "outer between inner", "between, inner, outer", "outer, inner, between"]
+)
+@pytest.mark.parametrize("is_open", [False, True])
+def test_a_late_call_around_another_one_is_counted_once(database: Database, order: str, is_open: bool) -> None:
+    parts = {"outer": _outer(), "inner": _inner(), "between": _between()}
+    left_open = _outer(usage=None, cost=None, duration_us=9, is_open=True)
+    s.write(database, s.end(s.trace(1, observations=(left_open,) if is_open else ())))
+    for batch in order.split(", "):
+        s.write(database, *(s.amend(1, observations=(parts[name],)) for name in batch.split()))
+    found = s.everything(database)
+    (row,) = found["trace"]
+    assert (row["observation_count"], row["input_tokens"], row["cost_total_nano"]) == (3, 100, 2700)
+    assert sorted(row["type"] for row in found["observation"]) == ["chain", "generation", "span"]
+    (session,) = found["session"]
+    assert (session["input_tokens"], session["cost_total_nano"]) == (100, 2700)
+    chain = _outer(type="chain", usage=None, cost=None)
+    assert found["rollup"] == _sums_of_one(database, s.trace(1, observations=(chain, _inner(), _between())))
+    assert found["histogram"] == s.histogram(database)
+
+
+def test_a_late_call_around_one_without_usage_keeps_its_own(database: Database) -> None:
+    s.write(database, s.end(s.trace(1, observations=())))
+    s.write(database, s.amend(1, observations=(_between(), _inner(usage=None, cost=None))))
+    s.write(database, s.amend(1, observations=(_outer(),)))
+    (row,) = s.rows(database, "trace")
+    assert (row["input_tokens"], row["cost_total_nano"]) == (100, 2700)
+
+
+def test_late_spans_that_are_their_own_ancestors_are_stored(database: Database) -> None:
+    s.write(database, s.end(s.trace(1)))
+    for number, parent in ((4, 4), (5, 7), (7, 8), (8, 7)):
+        kind: dict[str, Any] = {"type": "span"} if number > 5 else {}
+        circular = s.generation(1, number, parent_span_id=s.span_id(parent), **kind)
+        s.write(database, s.amend(1, observations=(circular,)))
+    (row,) = s.rows(database, "trace")
+    assert (row["observation_count"], row["input_tokens"]) == (6, 300)

@@ -74,6 +74,22 @@ def test_late_spans_join_a_turn_of_an_earlier_batch(
     assert balance(database, root) == Loss(accepted=1, stored=1)
 
 
+def test_late_spans_of_one_call_count_it_once(
+    database: Database, root: Path, new_writer: NewWriter, new_worker: NewWorker
+) -> None:
+    """A framework in a background task and our client below it: spans that end one after the other, side by side."""
+    writer, worker = new_writer(), new_worker()
+    f.end(writer, 1)
+    worker.step()
+    f.amend(writer, 1, f.call(1, 7, scope="turntrace.openai"))
+    f.amend(writer, 1, {**f.call(1, 7, scope="langchain"), "span_id": "d" * 16, "duration_us": 300_100}, tags=["late"])
+    worker.step()
+    assert (total(database, "calls"), total(database, "input_tokens")) == (2, 202)
+    with database.read() as c:
+        assert c.execute(select(tables.trace.c.observation_count, tables.trace.c.tags)).one() == (2, '["late"]')
+    assert balance(database, root) == Loss(accepted=1, stored=1)
+
+
 def test_what_sampling_leaves_out_is_counted_and_its_costs_are_kept(
     database: Database, root: Path, new_writer: NewWriter, new_worker: NewWorker
 ) -> None:
