@@ -44,7 +44,7 @@ def _above(row: Row, rows: Mapping[str, Row], nearest: dict[str, str | None]) ->
         nearest[at] = None  # late fragments may close a circle
         path.append(at)
         at = rows[at]["parent_span_id"] or ""
-    found = nearest[at] if at in nearest else at if at in rows else None
+    found = nearest.get(at, at if at in rows else None)
     nearest.update(dict.fromkeys(path, found))
     return found
 

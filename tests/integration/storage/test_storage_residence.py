@@ -463,7 +463,7 @@ def test_retention_reaches_the_store(main: Database, tmp_path: Path, rules: str)
 
 
 def test_a_turn_that_sampling_lets_go_leaves_its_store(main: Database) -> None:
-    s.write(main, s.end(told(1, keep_reason="held")))
+    s.write(main, s.end(s.trace(1, environment=EU, keep_reason="held")))
     always = sampling.Always(slow_us=10_000_000, costly_nano=10**9, tokens=50_000)
     main.transact(sampling.settle, always=always, stored_before_us=s.NOW + 1, limit=10, now_us=s.NOW + 1)
     assert s.rows(main, "trace") == []
