@@ -32,6 +32,7 @@ from turntrace.errors import (
 from turntrace.storage.keys import KeyCheck
 
 _log = logging.getLogger("turntrace.api")
+_HOSTS_IDS: Final = ("session_id", "user_id")
 _HEADERS: Final = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
@@ -91,6 +92,7 @@ class Application:
         principal = None if is_open else await authenticated(request, self._keys, self._recent)
         if endpoint is None:
             raise _unroutable(request, allowed)
+        _check_ids(request)
         if principal is not None:
             require(principal, endpoint.scopes, endpoint.besides)
             if self._trail.is_due(principal, endpoint):
@@ -102,6 +104,17 @@ class Application:
             body = _sent(answer.stream, self._context.suspend)
             return StreamingResponse(body, answer.status, dict(answer.headers), answer.media_type)
         return _response(answer)
+
+
+def _check_ids(request: Request) -> None:
+    """Nothing of ours is named with U+0000, which PostgreSQL does not even look for; the host's ids are read by whom
+    they are for.
+
+    Raises:
+        Problem: 404.
+    """
+    if any("\0" in text for name, text in request.path_params.items() if name not in _HOSTS_IDS):
+        raise Problem(404, "not-found", "There is no such record", "No id of ours has the character U+0000 in it.")
 
 
 async def _unused(request: Request) -> Response:

@@ -40,6 +40,8 @@ RANGES: Final[Mapping[str, timedelta]] = {
     "30d": timedelta(days=30),
 }
 MAX_TEXT: Final = 500
+_EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_LATEST: Final = datetime(9000, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,11 +125,13 @@ def instant_us(name: str, text: str) -> int:
     """Microseconds since the epoch of an ISO 8601 time; one without a zone is UTC.
 
     Raises:
-        InvalidInput: not a time.
+        InvalidInput: not a time, or none that turns begin at and periods can be counted back from or rounded up to.
     """
     try:
         at = datetime.fromisoformat(text)
+        aware = at if at.tzinfo else at.replace(tzinfo=UTC)
+        if not _EARLIEST < aware < _LATEST:
+            raise ValueError
     except ValueError:
         raise InvalidInput(f"{name}: expected a time such as 2026-11-21T08:30, got {text[:40]!r}", field=name) from None
-    aware = at if at.tzinfo else at.replace(tzinfo=UTC)
-    return (aware - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+    return (aware - _EARLIEST) // timedelta(microseconds=1)

@@ -249,3 +249,25 @@ async def test_a_database_without_tables_is_a_clear_503(blank_database: Database
         answer = await client.get("/traces", headers={"Authorization": f"Bearer ttk_aa_{'b' * 64}"})
     assert answer.status_code == 503
     assert "turntrace db upgrade" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/erasures/{}"),
+        ("DELETE", "/traces/{}"),
+        ("DELETE", "/score-configs/{}"),
+        ("DELETE", "/budgets/{}"),
+        ("GET", "/evaluators/{}"),
+        ("PATCH", "/evaluators/{}"),
+        ("GET", "/evaluators/{}/runs"),
+        ("POST", "/evaluators/{}/retry"),
+        ("GET", "/annotation-queues/{}"),
+        ("GET", "/annotation-queues/{}/items"),
+    ],
+)
+async def test_an_id_with_a_character_that_no_id_has_is_not_found(database: Database, method: str, path: str) -> None:
+    async with client_of(database, **make_key(database, "admin")) as client:
+        for text in ("%00", "a%00b"):
+            answer = await client.request(method, path.format(text), json={})
+            assert answer.status_code == 404, answer.text

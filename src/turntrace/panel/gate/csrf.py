@@ -13,6 +13,7 @@ FIELD: Final = "csrf_token"
 HEADER: Final = "x-csrf-token"
 MAX_BODY_BYTES: Final = 1 << 20
 MAX_FIELDS: Final = 1000
+REPLACEMENT: Final = b"%EF%BF%BD"  # U+FFFD as addresses and forms write it
 _FORM: Final = "application/x-www-form-urlencoded"
 
 Form = dict[str, str]
@@ -64,6 +65,7 @@ async def read_form(scope: Scope, receive: Receive) -> tuple[Form, Receive]:
     kind = Headers(scope=scope).get("content-type", "").partition(";")[0].strip().lower()
     form: Form = {}
     if kind == _FORM:
+        body = body.replace(b"%00", REPLACEMENT).replace(b"\0", REPLACEMENT)  # PostgreSQL takes no U+0000
         try:
             fields = parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=MAX_FIELDS)
         except ValueError:

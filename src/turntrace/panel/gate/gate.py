@@ -56,6 +56,7 @@ class Gate:
         if scope["type"] != "http":  # no websockets here
             await send({"type": "websocket.close", "code": 4404})
             return
+        scope = _without_nul(scope)
         request = Request(scope, receive)
         path = below(scope)
         if request.method not in ("GET", "HEAD", "POST"):
@@ -127,6 +128,15 @@ class Gate:
         if viewer.sight.is_limited:  # here, and not in the pages: none of them can forget it
             context = replace(context, database=seen_by(context.database, viewer.sight))
         return Visit(request=request, context=context, viewer=viewer, address=address, form=form)
+
+
+def _without_nul(scope: Scope) -> Scope:
+    """The address with U+FFFD for U+0000, as what is stored has it: PostgreSQL refuses to be asked for the other."""
+    path, query = (
+        scope["path"].replace("\0", "\ufffd"),
+        scope.get("query_string", b"").replace(b"%00", csrf.REPLACEMENT),
+    )
+    return {**scope, "path": path, "query_string": query}
 
 
 def _page_of(path: str) -> str:
