@@ -180,6 +180,9 @@ class _Socket:
         return await self._receive()
 
     async def send(self, message: Message) -> None:
-        if message["type"] == "websocket.send":
+        kind = message["type"]
+        if kind == "websocket.send":
             self._exchange.progress()
+        elif kind == "websocket.accept":
+            self._exchange.has_begun = True  # what fails from here on has no status
         await self._send(message)

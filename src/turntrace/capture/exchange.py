@@ -12,14 +12,14 @@ from turntrace.capture.request import Incoming, identity
 from turntrace.capture.rules import CaptureRules
 from turntrace.tracing.baggage import text_to_tags
 from turntrace.tracing.context import Activation, activate, deactivate, host_span, is_suspended
-from turntrace.tracing.failure import describe
+from turntrace.tracing.failure import DEPARTURES, describe
 from turntrace.tracing.guard import Guard
 from turntrace.tracing.propagation import SAMPLED, format_traceparent
 from turntrace.tracing.recorder import Recorder
 from turntrace.tracing.turn import Outcome, Turn
 
-# By name, so that neither asyncio, trio nor Starlette is imported for it.
-_DEPARTURES: Final = frozenset({"CancelledError", "Cancelled", "ClientDisconnect", "GeneratorExit"})
+# By name, so that neither asyncio nor trio is imported for it.
+_DEPARTURES: Final = DEPARTURES | {"CancelledError", "Cancelled", "GeneratorExit"}
 _SAID: Final = {"user.id": "user_id", "feature": "feature", "experiment": "experiment"}
 
 

@@ -8,6 +8,8 @@ _PACKAGE: Final = str(Path(__file__).resolve().parent)
 _MAX_MESSAGE: Final = 4_000  # characters
 _MAX_FRAMES: Final = 40
 _MAX_CHAIN: Final = 4
+# A client that is gone, as frameworks tell it; by name, so that none of them is imported for it.
+DEPARTURES: Final = frozenset({"ClientDisconnect", "WebSocketDisconnect"})
 
 
 def describe(error: BaseException) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from opentelemetry.trace import SpanContext
 
 from turntrace.tracing import field
 from turntrace.tracing.context import Activation, activate, current_turn, deactivate, host_span, is_suspended
+from turntrace.tracing.failure import DEPARTURES
 from turntrace.tracing.field import SMALL, TYPES
 from turntrace.tracing.place import begin
 from turntrace.tracing.recorder import Recorder, default, fault
@@ -196,6 +197,9 @@ class TurnScope:
             self._recorder.guard.fault("turn.exit", exc)
         if error is None:
             turn.finish()
+        elif type(error).__name__ in DEPARTURES:
+            turn.leave()
+            turn.finish("client_disconnected")
         elif isinstance(error, Exception):
             turn.finish(error=error)
         else:  # cancelled, closed or interrupted

@@ -25,7 +25,7 @@ from turntrace.tracing.context import (
     get_current,
     with_span,
 )
-from turntrace.tracing.failure import describe
+from turntrace.tracing.failure import DEPARTURES, describe
 from turntrace.tracing.ids import bits as _bits
 
 if TYPE_CHECKING:
@@ -200,7 +200,8 @@ class Span(trace.Span):
             self.is_dirty = True
 
     def fail(self, error: BaseException) -> None:
-        """Record why the observation ended early. A closed generator is no failure, a cancelled task a warning."""
+        """Record why the observation ended early. A closed generator is no failure; a cancelled task, and a client that
+        is gone, are a warning."""
         try:
             if isinstance(error, GeneratorExit):
                 self._leave()
@@ -211,8 +212,9 @@ class Span(trace.Span):
 
     def _fail(self, error: BaseException) -> None:
         self.is_dirty = True
-        if type(error).__name__ in _CANCELLED:
-            self.facts["status_message"] = "cancelled"
+        name = type(error).__name__
+        if name in _CANCELLED or name in DEPARTURES:
+            self.facts["status_message"] = "cancelled" if name in _CANCELLED else "the client left"
             if self.own is not None:
                 self.own["level"] = "warning"
         else:

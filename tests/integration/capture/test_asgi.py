@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.testclient import TestClient
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from tests.integration.capture.recording import ASGIApp, Client, Recording, http_scope
 from turntrace.capture.asgi import TURN_KEY, TurntraceMiddleware
@@ -548,6 +548,41 @@ def test_a_websocket_without_turns_of_its_own_is_one_turn(recording: Recording) 
         "websocket /ws/{room}",
         "complete",
     )
+
+
+@pytest.mark.parametrize("is_fault", [False, True])
+def test_a_client_that_closes_its_websocket_is_no_error(recording: Recording, is_fault: bool) -> None:
+    async def endpoint(websocket: WebSocket) -> None:
+        await websocket.accept()
+        observed()
+        if is_fault:
+            raise ValueError("broken")
+        await websocket.receive_text()
+
+    app = TurntraceMiddleware(Starlette(routes=[WebSocketRoute("/ws", endpoint)]), turntrace=recording)
+    raised = ValueError if is_fault else WebSocketDisconnect
+    with pytest.raises(raised), TestClient(app) as client, client.websocket_connect("/ws"):
+        pass
+    end = recording.turn()
+    assert "http_status" not in end  # it was accepted
+    if is_fault:
+        assert (end["outcome"], end["error"]["type"]) == ("interrupted", "ValueError")
+    else:
+        assert (end["outcome"], "error" in end, "client_left_us" in end) == ("client_disconnected", False, True)
+
+
+def test_a_client_that_is_gone_in_a_message_of_its_own_is_no_error_of_it(recording: Recording) -> None:
+    with (
+        pytest.raises(WebSocketDisconnect),
+        turn(recording, name="message"),
+        observation(recording, "answer", type="generation"),
+    ):
+        raise WebSocketDisconnect(1006)
+    (_, document) = recording.frames[-1]
+    (step,) = document["spans"]
+    assert (step.get("status"), step["own"]["level"], step["status_message"]) == (None, "warning", "the client left")
+    end = recording.turn()
+    assert (end["outcome"], "error" in end, "client_left_us" in end) == ("client_disconnected", False, True)
 
 
 async def test_concurrent_requests_keep_apart(recording: Recording) -> None:
