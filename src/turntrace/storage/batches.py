@@ -14,11 +14,12 @@ from sqlalchemy.exc import DataError, IntegrityError
 
 from turntrace.failpoint import reach
 from turntrace.records.batch import Batch
+from turntrace.records.fragment import FrameKind
 from turntrace.storage import losses, marks, outbound, readings, scores, tombstones
 from turntrace.storage.database import Database
 from turntrace.storage.pace import Pace, Stopwatch
 from turntrace.storage.staging import NotAtHand, Staging
-from turntrace.storage.turns import Prepared, TurnWriter
+from turntrace.storage.turns import Prepared, TurnWriter, left_out
 
 _CONFLICTS: Final = 3  # tries after another worker stored the same turn at the same moment
 
@@ -40,7 +41,8 @@ def write_batch(database: Database, batch: Batch, *, now_us: int) -> None:
     if not database.is_guest:
         _write(database, batch, prepared, now_us)
         return
-    for part, turns, is_last in _parts(database.pace, batch, prepared):
+    free, tied = _apart(database, prepared)
+    for part, turns, is_last in _parts(database.pace, batch, free, tied):
         with Stopwatch() as watch:
             _write(database, part, turns, now_us)
         if turns:
@@ -49,14 +51,31 @@ def write_batch(database: Database, batch: Batch, *, now_us: int) -> None:
             time.sleep(watch.seconds)  # as long for the host's writers as for us
 
 
-def _parts(pace: Pace, batch: Batch, prepared: Sequence[Prepared]) -> Iterator[tuple[Batch, Sequence[Prepared], bool]]:
-    """The turns a few at a time; whatever is no turn goes with the last ones."""
+def _apart(database: Database, prepared: Sequence[Prepared]) -> tuple[list[Prepared], list[Prepared]]:
+    """What may be repeated, and what may not: late fragments of turns that were left out, which have no rows that tell
+    what of them is counted. These are sums and no rows, and commit with the marks."""
+    late = {item.id for item in prepared if item.worked.kind is FrameKind.AMEND}
+    out = {item.id for item in prepared if not item.worked.is_kept}
+    if late:
+        with database.read() as connection:
+            out |= left_out(connection, late)
+    free: list[Prepared] = []
+    tied: list[Prepared] = []
+    for item in prepared:
+        (tied if item.id in out and item.worked.kind is FrameKind.AMEND else free).append(item)
+    return free, tied
+
+
+def _parts(
+    pace: Pace, batch: Batch, prepared: Sequence[Prepared], tied: Sequence[Prepared]
+) -> Iterator[tuple[Batch, Sequence[Prepared], bool]]:
+    """The turns a few at a time; whatever is no turn goes with the last ones, and so do the `tied`."""
     start = 0
     while len(prepared) - start > pace.items:
         end = start + pace.items
         yield Batch(), prepared[start:end], False
         start = end
-    yield replace(batch, worked=()), prepared[start:], True
+    yield replace(batch, worked=()), [*prepared[start:], *tied], True
 
 
 def _write(database: Database, batch: Batch, prepared: Sequence[Prepared], now_us: int) -> None:

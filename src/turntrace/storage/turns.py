@@ -62,6 +62,12 @@ def _is_end(worked: Worked) -> bool:
     return worked.kind not in (FrameKind.START, FrameKind.DELTA, FrameKind.AMEND)
 
 
+def left_out(connection: Connection, turn_ids: Iterable[str]) -> set[str]:
+    """Those of these turns that sampling has left out."""
+    sampled = tables.sampled.c.turn_id
+    return set(connection.execute(select(sampled).where(sampled.in_(bulk.rounded(turn_ids)))).scalars())
+
+
 @dataclass(slots=True)
 class Counts:
     """Changes of the loss balance."""
@@ -127,10 +133,8 @@ class TurnWriter:
         columns = (_t.id, _t.is_final, _t.flags)
         for row in self._connection.execute(select(*columns).where(_t.id.in_(bulk.rounded(ids)))):
             self._known[row[0]] = _Known(bool(row[1]), row[2])
-        sampled = tables.sampled.c
         if len(self._known) < len(ids):
-            rows = self._connection.execute(select(sampled.turn_id).where(sampled.turn_id.in_(bulk.rounded(ids))))
-            self._sampled.update(row[0] for row in rows)
+            self._sampled.update(left_out(self._connection, ids))
 
     def _ends_after_late(self, item: Prepared) -> bool:
         """Whether this is the END of a turn that a late fragment came before."""

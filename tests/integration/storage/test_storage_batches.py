@@ -1,8 +1,11 @@
 """One batch, one transaction: what is stored, counted once, and what a crash at any step leaves."""
 
+import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import stored as s
@@ -10,7 +13,7 @@ import stored as s
 from turntrace import failpoint
 from turntrace.records.batch import Batch, ProcessCounts
 from turntrace.records.score import Score
-from turntrace.storage import batches, content, marks
+from turntrace.storage import batches, content, marks, migrate
 from turntrace.storage.database import Database
 from turntrace.storage.queries.row import to_observation, to_trace
 
@@ -238,3 +241,26 @@ def test_two_workers_that_store_the_same_turns_count_them_once(database: Databas
 def test_an_empty_batch_is_nothing(database: Database) -> None:
     batches.write_batch(database, Batch(), now_us=s.NOW)
     assert s.loss(database) == {}
+
+
+def test_a_crash_between_the_parts_of_a_batch_counts_late_steps_once(
+    tmp_path: Path, fail: Callable[[str], None]
+) -> None:
+    """In a host's file a batch is several transactions; of a turn that was left out nothing tells what was counted."""
+    with closing(sqlite3.connect(tmp_path / "host.db")) as host:
+        host.execute("CREATE TABLE orders (id INTEGER)")
+    database = Database(f"sqlite:///{tmp_path / 'host.db'}")
+    migrate.upgrade(database)
+    assert database.is_guest
+    s.write(database, *(s.end(s.trace(n), is_kept=False) for n in range(1, 21)))
+    late = [s.amend(n, observations=(s.generation(n, 9),)) for n in range(1, 31)]
+    batch = [*late[:20], *(s.end(s.trace(n), is_kept=False) for n in range(21, 31)), *late[20:]]
+    fail("storage.after_fence=raise@3+")
+    with pytest.raises(failpoint.FailPointReached):
+        s.write(database, *batch, marks={"a": 3})
+    fail("")
+    s.write(database, *batch, marks={"a": 3})
+    calls = [sums[1] for key, sums in s.summed(database).items() if key[0] == "hour" and key[2] == ""]
+    assert sum(calls) == 60
+    assert s.loss(database) == {"sampled": 30}
+    database.close()
