@@ -182,3 +182,16 @@ def test_an_error_in_a_stream_of_the_responses_api_is_told() -> None:
         False,
     )
     assert fields["output"] == [{"role": "assistant", "content": "half"}]
+
+
+def test_a_function_call_of_the_older_kind_is_told_in_pieces_as_it_is_at_once() -> None:
+    growth = growth_of("chat", 1000)
+    assert growth.add(chunk({"function_call": {"name": "find", "arguments": ""}})) is True
+    growth.add(chunk({"function_call": {"arguments": '{"a":'}}))
+    growth.add(chunk({"function_call": {"arguments": "1}"}}, "function_call"))
+    whole = {"function_call": {"name": "find", "arguments": '{"a":1}'}, "content": None}
+    told = answer_fields("chat", {"choices": [{"message": whole, "finish_reason": "function_call"}]})
+    fields = growth.fields()
+    assert fields["tool_calls"] == told["tool_calls"] == [{"id": None, "name": "find", "arguments": '{"a":1}'}]
+    assert fields["finish_reasons"] == told["finish_reasons"]
+    check_observation(fields)

@@ -81,6 +81,9 @@ class Choice:
         found |= self._reasoning.add(extra(delta, "reasoning_content") or extra(delta, "reasoning"))
         for call in listed(get(delta, "tool_calls")):
             found |= self._add_call(call)
+        older = get(delta, "function_call")
+        if older is not None:
+            found |= self._add_call({"function": older})
         return found
 
     def _add_call(self, piece: Any) -> bool:
