@@ -8,10 +8,12 @@ from turntrace.errors import FrameInvalid
 from turntrace.pipeline import decode, merge
 from turntrace.records.fragment import END_LOST, Fragment, FrameKind, TurnHeader
 from turntrace.spool.reader import Frame
+from turntrace.worker.peek import id_of
 
 log = logging.getLogger("turntrace.worker")
 SHOW_EVERY_SECONDS = 1.0
 MAX_PARTS = 64
+UNREAD = "frames_unreadable"  # flag of a turn of which nothing could be read
 
 
 @dataclass(slots=True)
@@ -51,6 +53,8 @@ class OpenTurn:
                 self._add(decode(frame.kind, frame.payload))
             except FrameInvalid:
                 log.warning("a frame could not be read: FrameInvalid")
+        if unread and not self.parts and (turn_id := id_of(unread[0].payload)) is not None:
+            self._add(_bare(turn_id))
         return self.parts
 
     def _add(self, fragment: Fragment) -> None:
@@ -68,6 +72,15 @@ class OpenTurn:
         whole = merge(self.read())
         kind = FrameKind.END if outcome == "interrupted" else FrameKind.START
         return Fragment(kind=kind, turn=_with_outcome(whole.turn, outcome), spans=whole.spans)
+
+
+def _bare(turn_id: str) -> Fragment:
+    """All that is known of a turn of which no frame can be read: that it was, and since when (UUIDv7)."""
+    started_at_us = int(turn_id[:12], 16) * 1000
+    header = TurnHeader(
+        id=turn_id, trace_id=turn_id, span_id=turn_id[16:], started_at_us=started_at_us, flags=(UNREAD,)
+    )
+    return Fragment(kind=FrameKind.START, turn=header)
 
 
 def _with_outcome(turn: TurnHeader, outcome: str) -> TurnHeader:

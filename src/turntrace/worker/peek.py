@@ -1,21 +1,19 @@
 """Whose a frame is, without reading the whole of it."""
 
+import re
 from collections.abc import Iterable
 from typing import Final
 
 from turntrace.records.fragment import FrameKind
 from turntrace.spool.reader import Frame
 
-_BEGINNING: Final = b'{"turn":{"id":"'  # as capture writes frames
-_AT: Final = len(_BEGINNING)
-_END: Final = _AT + 32
+_BEGINNING: Final = re.compile(rb'\{"turn":\{"id":"([0-9a-f]{32})"')  # as capture writes frames
 
 
 def id_of(payload: bytes) -> str | None:
     """The id that a frame of capture begins with; None for any other."""
-    if payload.startswith(_BEGINNING) and payload[_END : _END + 1] == b'"':
-        return payload[_AT:_END].decode("ascii", "replace")
-    return None
+    found = _BEGINNING.match(payload)
+    return None if found is None else found[1].decode()
 
 
 def ended_in(frames: Iterable[Frame]) -> frozenset[str]:

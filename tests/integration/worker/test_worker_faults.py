@@ -121,6 +121,24 @@ def test_frames_that_cannot_be_read_are_counted_once(
     assert balance(database, root) == expected
 
 
+def test_a_turn_of_which_nothing_can_be_read_holds_up_nobody(
+    database: Database, root: Path, new_writer: NewWriter, new_worker: NewWorker
+) -> None:
+    writer = new_writer()
+    broken = b'{"turn":{"id":"' + f.turn_id(1).encode() + b'","trace_id":"short"}}'
+    writer.append(FrameKind.START, broken, is_first=True)
+    writer.append(FrameKind.DELTA, broken, is_first=False)
+    writer.append(FrameKind.END, broken, is_first=False)
+    f.end(writer, 2)
+    worker = new_worker()
+    work(worker)
+    assert outcomes(database)[2] == "complete"
+    writer.close()
+    work(worker)
+    assert outcomes(database) == {1: "interrupted", 2: "complete"}
+    assert balance(database, root) == Loss(accepted=2, stored=2)
+
+
 def _damage(root: Path, needle: int) -> None:
     """Flip a byte in the body of the record number `needle` (from 0) of the only segment."""
     (segment,) = root.glob("p-*/*.seg")
