@@ -63,6 +63,9 @@ get_current, attach = _fast_access()
 # context, where it has one.
 Activation = tuple["Turn", "Turn | _Suspended | None", Context, Context | None]
 
+# The turn and OpenTelemetry's context.
+Place = tuple["Turn | _Suspended | None", Context]
+
 
 def current_turn() -> "Turn | None":
     """The turn that this code belongs to.
@@ -136,6 +139,19 @@ def deactivate(activation: Activation, *, with_inner: bool = False) -> None:
         return
     if get_current() is own or (with_inner and getattr(current_span(), "turn", None) is turn):
         attach(previous_context)
+
+
+def place() -> Place:
+    """What is current here, for `move` in another thread."""
+    return _variable.get(), get_current()
+
+
+def move(there: Place) -> Place:
+    """Make current here what was current there; answers what has been current here, to be moved back."""
+    former = place()
+    _variable.set(there[0])
+    attach(there[1])
+    return former
 
 
 def may_lead(context: Context) -> bool:

@@ -1,18 +1,18 @@
 """Threads and executors started inside a turn belong to it (setting `thread_context`).
 
 Two methods of the standard library are wrapped while this is switched on: `ThreadPoolExecutor.submit` and
-`threading.Thread.start`. Both act only where a turn is current. The worker threads of pools never inherit: they live
-longer than the turn whose task happened to start them.
+`threading.Thread.start`. Both act only where a turn is current, and carry the turn and OpenTelemetry's context alone:
+context variables of the host and its frameworks are in a thread what they are without us. The worker threads of pools
+never inherit: they live longer than the turn whose task happened to start them.
 """
 
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextvars import Context, copy_context
 from functools import wraps
 from typing import Any, Final
 
-from turntrace.tracing.context import current_turn
+from turntrace.tracing.context import Place, current_turn, move, place
 from turntrace.tracing.recorder import fault
 
 # Pools that carry contexts by themselves, task by task.
@@ -59,12 +59,12 @@ def _replace(owner: Any, name: str, make: Callable[[Callable[..., Any]], Callabl
 def _submit(original: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(original)
     def submit(self: ThreadPoolExecutor, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        context = _carried()
-        if context is None:
+        here = _carried()
+        if here is None:
             return original(self, fn, *args, **kwargs)  # type: ignore[no-any-return]
         _submitting.is_active = True
         try:
-            return original(self, context.run, fn, *args, **kwargs)  # type: ignore[no-any-return]
+            return original(self, _run, here, fn, *args, **kwargs)  # type: ignore[no-any-return]
         finally:
             _submitting.is_active = False
 
@@ -81,19 +81,19 @@ def _start(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _inherit(thread: threading.Thread) -> None:
-    """Let a thread that is about to start run in the context of here, where that is one of a turn."""
+    """Let a thread that is about to start run in the turn of here, where there is one."""
     try:
-        context = None if _submitting.is_active or _is_pooled(thread) else _carried()
-        if context is not None:
-            _carry(thread, context)
+        here = None if _submitting.is_active or _is_pooled(thread) else _carried()
+        if here is not None:
+            _carry(thread, here)
     except Exception as exc:
         fault(None, "threads.start", exc)
 
 
-def _carried() -> Context | None:
-    """The context that what is started now inherits; None outside any turn."""
+def _carried() -> Place | None:
+    """What is started now inherits this; None outside any turn."""
     try:
-        return copy_context() if _installed and current_turn() is not None else None
+        return place() if _installed and current_turn() is not None else None
     except Exception as exc:
         fault(None, "threads", exc)
         return None
@@ -103,13 +103,21 @@ def _is_pooled(thread: threading.Thread) -> bool:
     return type(thread).__module__.startswith(_POOLS)
 
 
-def _carry(thread: threading.Thread, context: Context) -> None:
+def _run(there: Place, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    former = move(there)
+    try:
+        return function(*args, **kwargs)
+    finally:
+        move(former)
+
+
+def _carry(thread: threading.Thread, here: Place) -> None:
     run = thread.run
 
     def run_inside() -> None:
         # Else thread and function hold each other. It is gone already where the thread could not be started at first
         # and was started again.
         vars(thread).pop("run", None)
-        context.run(run)
+        _run(here, run)
 
     thread.run = run_inside  # type: ignore[method-assign]

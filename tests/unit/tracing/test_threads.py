@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 
 import anyio
 import anyio.to_thread
@@ -79,6 +80,28 @@ async def test_thread_pools_of_asyncio_and_anyio(recorder: ListRecorder, turn: T
     assert await loop.run_in_executor(None, current_turn) is turn
     assert await asyncio.to_thread(current_turn) is turn
     assert await anyio.to_thread.run_sync(current_turn) is turn
+
+
+def test_what_is_carried_is_the_turn_and_nothing_of_the_hosts(recorder: ListRecorder) -> None:
+    """Frameworks keep their request and its database session in context variables of their own."""
+
+    def look() -> tuple[str, Turn | None]:
+        with observation(recorder, "step"):
+            return request.get(), current_turn()
+
+    request: ContextVar[str] = ContextVar("request", default="none")
+    found: list[object] = []
+    with ThreadPoolExecutor(1, initializer=lambda: request.set("the worker's")) as pool:
+        turn = Turn(recorder, name="POST /chat")
+        activation = activate(turn)
+        request.set("mine")
+        found.append(pool.submit(look).result())
+        thread = threading.Thread(target=lambda: found.append(look()))
+        thread.start()
+        thread.join()
+        deactivate(activation)
+        found.append(pool.submit(lambda: (request.get(), current_turn())).result())
+    assert found == [("the worker's", turn), ("none", turn), ("the worker's", None)]
 
 
 def test_outside_a_turn_nothing_is_carried(recorder: ListRecorder) -> None:
