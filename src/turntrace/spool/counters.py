@@ -6,6 +6,7 @@ store; what must agree (turns accepted, turns dropped) is therefore *derived* fr
 """
 
 import contextlib
+import errno
 import mmap
 import os
 import struct
@@ -69,8 +70,7 @@ class Counters:
         """
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
-            # Blocks are taken now: a hole in the mapping would be a SIGBUS on a full disk.
-            os.posix_fallocate(descriptor, 0, FILE_BYTES)
+            _take_blocks(descriptor)
             fresh = mmap.mmap(descriptor, FILE_BYTES)
         finally:
             os.close(descriptor)
@@ -203,6 +203,14 @@ def by_prefix(values: Mapping[str, int], prefix: str) -> dict[str, int]:
 
 
 _by_reason = by_prefix
+
+
+def _take_blocks(descriptor: int) -> None:
+    """Take the blocks of the file now: a hole in the mapping would be a SIGBUS on a full disk."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, FILE_BYTES)
+    elif os.write(descriptor, bytes(FILE_BYTES)) != FILE_BYTES:  # macOS has no such call
+        raise OSError(errno.ENOSPC, "short write")
 
 
 def _content(path: Path) -> bytes:

@@ -19,6 +19,17 @@ def test_counters_count_before_and_after_they_have_a_file(tmp_path: Path) -> Non
     assert counters.get("never") == 0
 
 
+def test_counters_live_in_a_file_where_blocks_cannot_be_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "posix_fallocate")  # as on macOS
+    counters = Counters()
+    counters.add("turns", 2)
+    counters.bind(tmp_path / "counters")
+    assert Counters.read(tmp_path / "counters") == {"turns": 2, "accepted": 0}
+    assert (tmp_path / "counters").stat().st_size == FILE_BYTES
+
+
 def test_values_can_be_read_after_the_file_was_let_go(tmp_path: Path) -> None:
     counters = Counters()
     counters.bind(tmp_path / "counters")
