@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from turntrace.pipeline.draft import Draft, Work
+from turntrace.pipeline.identify import bounded
 from turntrace.records.fragment import FrameKind
 from turntrace.records.observation import Observation, PromptLink
 from turntrace.records.rollup import RollupFact, group_name, own_times, step_name
@@ -40,13 +41,16 @@ class FactTaker:
         return {
             "environment": work.environment,
             "feature": work.feature or "",
-            "route": work.fragment.turn.route or "",
+            "route": group_name(bounded(work.fragment.turn.route) or ""),
             "release": work.release or "",
             "experiment": work.experiment or "",
             "user_id": work.user_id or "",
             "session_id": work.session_id or "",
-            "tags": tuple(tag for tag in work.tags if tag.startswith(self._prefixes)) if self._prefixes else (),
+            "tags": self._declared(work.tags),
         }
+
+    def _declared(self, tags: Sequence[str]) -> tuple[str, ...]:
+        return tuple(group_name(tag) for tag in tags if tag.startswith(self._prefixes)) if self._prefixes else ()
 
     def may_be_personal(self, facts: Sequence[RollupFact]) -> bool:
         """Whether there is text that sums of a turn are kept by: what is personal in it, redaction alone can tell."""
@@ -60,8 +64,7 @@ class FactTaker:
         Args:
             steps: all of the turn's, in the order of the facts.
         """
-        wanted = tuple(group_name(tag) for tag in tags if tag.startswith(self._prefixes)) if self._prefixes else ()
-        shared = (group_name(route or ""), wanted)
+        shared = (group_name(route or ""), self._declared(tags))
         names = (step_name(step.type, step.name) for step in steps)
         return tuple(_renamed(fact, *shared, next(names) if fact.step else "") for fact in facts)
 

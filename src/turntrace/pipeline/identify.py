@@ -3,15 +3,18 @@
 import hashlib
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, Final
 
 from turntrace.pipeline.draft import Draft, Work
+from turntrace.records.observation import PromptLink
 
 Pseudonym = Callable[[str], str]
 
 # Longest name or id in a column that is indexed.
 MOST_CHARACTERS: Final = 200
 MOST_TIER: Final = 40
+MOST_VERSION: Final = 50
 MOST_TAGS: Final = 50
 _ENVIRONMENT: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}\Z")
 
@@ -67,6 +70,8 @@ class Identifier:
             draft.service_tier = draft.service_tier[:MOST_TIER]
         if draft.tags:
             draft.tags = tags(draft.tags)
+        if draft.prompt is not None:
+            draft.prompt = _bounded_prompt(draft.prompt)
 
     def _user(self, user_id: str | None) -> str | None:
         if not user_id or self._mode == "none":
@@ -101,6 +106,18 @@ _BOUNDED: Final = (
     "tool_call_id",
     "agent_name",
 )
+
+
+def _bounded_prompt(prompt: PromptLink) -> PromptLink:
+    """Name and version together fit the column of sums that they are one value of."""
+    name, version, label = bounded(prompt.name) or "", prompt.version, prompt.label
+    if isinstance(version, str):
+        version = version.replace("\0", "\ufffd")[:MOST_VERSION]
+    if label is not None:
+        label = label.replace("\0", "\ufffd")[:MOST_VERSION]
+    if (name, version, label) == (prompt.name, prompt.version, prompt.label):
+        return prompt
+    return replace(prompt, name=name, version=version, label=label)
 
 
 def tags(stated: Iterable[str]) -> tuple[str, ...]:

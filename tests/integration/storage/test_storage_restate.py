@@ -56,3 +56,30 @@ def test_turns_of_our_own(database: Database, own: dict[str, object]) -> None:
     failed = f.call(1, 2, status="error")
     payload = json.dumps({"turn": head, "spans": [call, failed]}).encode()
     assert_rows_say_the_same(database, work([decode(FrameKind.END, payload)]))
+
+
+LONG = "é" * 250
+ODD = {
+    "long route": ({"route": "/" + LONG}, {}),
+    "placeholder in the route": ({"route": "/of/<EMAIL_k1f2a3b4c>"}, {}),
+    "placeholder in a tag": ({"tags": ["tenant:<EMAIL_k1f2a3b4c>"]}, {}),
+    "long tag": ({"tags": ["tenant:" + LONG]}, {}),
+    "NUL in the route": ({"route": "/a\0b"}, {}),
+    "long names": ({"feature": LONG, "release": LONG, "experiment": LONG, "user_id": LONG}, {"model": LONG}),
+    "long prompt": ({}, {"prompt": {"name": LONG, "version": LONG}}),
+    "prompt without a name": ({}, {"prompt": {"name": "", "version": 3}}),
+    "prompt with an empty version": ({}, {"prompt": {"name": "p", "version": ""}}),
+    "long tier": ({}, {"service_tier": LONG}),
+    "long provider": ({}, {"provider": LONG}),
+    "reranker": ({}, {"type": "reranker", "model": None, "usage": None}),
+    "zero": ({"duration_us": 0}, {"usage": {"input": 0, "output": 0}}),
+    "NUL in names": ({"feature": "a\0b"}, {"model": "a\0b", "prompt": {"name": "a\0b"}}),
+}
+
+
+@pytest.mark.parametrize(("header", "own"), ODD.values(), ids=ODD)
+def test_odd_turns(database: Database, header: dict[str, object], own: dict[str, object]) -> None:
+    call = f.call(1, name=LONG)
+    call["own"] = {**call["own"], **own}
+    payload = json.dumps({"turn": f.header(1, **header), "spans": [call]}).encode()
+    assert_rows_say_the_same(database, work([decode(FrameKind.END, payload)]))
