@@ -5,11 +5,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from sqlalchemy import Connection
 
-from turntrace.errors import InvalidInput, NotFound, TurntraceError
+from turntrace.errors import DatabaseUnavailable, InvalidInput, NotFound, SchemaOutOfDate, TurntraceError
 from turntrace.evaluation.definition import Definition, read_definition
 from turntrace.jobs.crew import Crew
 from turntrace.jobs.judging import Means, Task, judge
@@ -30,6 +31,7 @@ GATHER_SECONDS: Final = 0.02  # judgements that end together share a transaction
 PAUSE_SECONDS: Final = 5.0  # after a failure of ours, such as a database that is away
 STORE_SECONDS: Final = 30.0  # until what lies in a store that is away is looked for again
 _MOST_KNOWN: Final = 200
+_AWAY: Final = (DatabaseUnavailable, SchemaOutOfDate)
 
 Key = tuple[str, int]
 
@@ -54,6 +56,9 @@ class Evaluation:
     ) -> None:
         self._database, self._wall = database, wall
         self._lease_us, self._on_fault = lease_us, on_fault
+        self._under_way: dict[evaluations.Triple, Claim] = {}
+        self._renew_at = 0.0  # s, monotonic
+        self._ended: list[evaluations.Ended] = []  # not written yet: what was paid for is not asked again
         self._crew: Crew[Task, evaluations.Ended] = Crew(lambda task: judge(task, means), concurrency)
         self._owner = leases.new_owner()
         self._known: dict[Key, tuple[Evaluator, Definition] | None] = {}
@@ -79,16 +84,33 @@ class Evaluation:
 
         An idle look costs one short read: the claim, which writes, is made only where something is due.
         """
-        ended = 0
+        ended = self._finish(())
         crew = self._crew
         while stop is None or not stop.is_set():
             room = 2 * crew.size - crew.under_way
             if room >= crew.size and self._is_due():
-                crew.give(self._tasks(self._claim(room)))
+                self._begin(self._tasks(self._claim(room)))
             if not crew.under_way:
                 return ended
             ended += self._finish(crew.take(seconds=TAKE_SECONDS, gather_seconds=GATHER_SECONDS))
+            self._renew()
         return ended
+
+    def _begin(self, tasks: Sequence[Task]) -> None:
+        if not self._under_way:
+            self._renew_at = self._next_renewal()
+        self._under_way.update({evaluations.triple(task.claim): task.claim for task in tasks})
+        self._crew.give(tasks)
+
+    def _renew(self) -> None:
+        """A judge may take longer than a lease lasts, and what waits behind it longer still: it stays ours."""
+        if self._under_way and time.monotonic() >= self._renew_at:
+            self._renew_at = self._next_renewal()
+            claims = list(self._under_way.values())
+            self._database.transact(evaluations.renew, claims, lease_us=self._lease_us)
+
+    def _next_renewal(self) -> float:
+        return time.monotonic() + self._lease_us / 4_000_000
 
     def _is_due(self) -> bool:
         with self._database.read() as connection:
@@ -105,7 +127,36 @@ class Evaluation:
         )
 
     def _finish(self, ended: Sequence[evaluations.Ended]) -> int:
-        return self._database.transact(evaluations.finish, ended, now_us=self._wall()) if ended else 0
+        """Write down what has ended, together; where the database refuses that, one by one."""
+        for each in ended:
+            self._under_way.pop(evaluations.triple(each.claim), None)
+        self._ended += ended
+        if not self._ended:
+            return 0
+        try:
+            count = self._write(self._ended)
+        except _AWAY:
+            raise
+        except Exception:
+            return self._finish_singly()
+        self._ended = []
+        return count
+
+    def _finish_singly(self) -> int:
+        count = 0
+        while self._ended:
+            try:
+                count += self._write(self._ended[:1])
+            except _AWAY:
+                raise
+            except Exception as error:
+                log.warning("a judgement cannot be stored: %s", type(error).__name__)
+                count += self._write([_unstorable(self._ended[0], error)])
+            del self._ended[0]
+        return count
+
+    def _write(self, ended: Sequence[evaluations.Ended]) -> int:
+        return self._database.transact(evaluations.finish, ended, now_us=self._wall())
 
     def _tasks(self, claims: Sequence[Claim]) -> list[Task]:
         """The claims with what they need; those that cannot be judged, now or at all, are ended or given back."""
@@ -165,6 +216,12 @@ def _budget(evaluator: Evaluator) -> int | None:
 def _unreadable(claim: Claim) -> evaluations.Ended:
     outcome = Outcome(error="definition_unreadable", is_final=True)
     return evaluations.Ended(claim=claim, outcome=outcome)
+
+
+def _unstorable(ended: evaluations.Ended, error: Exception) -> evaluations.Ended:
+    """Tried again a few times, like any that failed."""
+    told = replace(ended.outcome, verdict=None, error=type(error).__name__, is_final=False)
+    return evaluations.Ended(claim=ended.claim, outcome=told)
 
 
 def _load(connection: Connection, claims: Sequence[Claim]) -> dict[int, tuple[Trace, ...]]:

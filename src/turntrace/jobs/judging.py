@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from turntrace.errors import EvaluationFailed
@@ -18,6 +18,7 @@ from turntrace.storage.queries.candidates import own_tag
 from turntrace.tracing.context import suspended
 
 _MOST_METADATA: Final = 20
+_MOST_WHOLE: Final = 2**63 - 1
 
 
 class Asks(Protocol):
@@ -82,7 +83,7 @@ def judge(task: Task, means: Means) -> evaluations.Ended:
         found = _verdict(task, means, run)
         candidate = task.claim.candidate
         scope = candidate.turn_id or candidate.session_id or ""
-        verdict = means.redact(found, scope) if found is not None else None
+        verdict = means.redact(_storable(found), scope) if found is not None else None
         outcome = Outcome(verdict=verdict, cost_nano=run.cost_nano, judge_turn_id=run.turn_id)
     except EvaluationFailed as error:
         outcome = Outcome(
@@ -92,7 +93,7 @@ def judge(task: Task, means: Means) -> evaluations.Ended:
             cost_nano=run.cost_nano,
             judge_turn_id=run.turn_id,
         )
-    except Exception as error:
+    except BaseException as error:  # a function that ends the process would end a thread of ours, and no judgement
         # Of a host's function, or ours: its text may hold content.
         reason = f"{type(error).__name__}"[:200]
         outcome = Outcome(error=reason, cost_nano=run.cost_nano, judge_turn_id=run.turn_id)
@@ -172,6 +173,22 @@ def verdict_of_code(answered: Any, shape: ScoreShape) -> Verdict | None:
     reason, metadata = answered.get("reason"), answered.get("metadata") or {}
     kept = dict(list(metadata.items())[:_MOST_METADATA]) if isinstance(metadata, Mapping) else {}
     return Verdict(value=shape.value(answered["value"]), reason=str(reason)[:4000] if reason else None, metadata=kept)
+
+
+def _storable(verdict: Verdict) -> Verdict:
+    """With texts and numbers as every database takes them: models do write half an emoji."""
+    metadata = {_clean(str(name)): _clean(value) for name, value in verdict.metadata.items()}
+    return replace(verdict, value=_clean(verdict.value), reason=_clean(verdict.reason), metadata=metadata)
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+    if isinstance(value, Mapping):
+        return {_clean(str(name)): _clean(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_clean(each) for each in value]
+    return str(value) if isinstance(value, int) and not -_MOST_WHOLE <= value <= _MOST_WHOLE else value
 
 
 def _score(task: Task, verdict: Verdict, outcome: Outcome) -> Score:

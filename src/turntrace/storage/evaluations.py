@@ -158,6 +158,16 @@ def _claim(row: RowMapping, owner: str, reserved: int) -> Claim:
     )
 
 
+def renew(connection: Connection, claims: Sequence[Claim], *, lease_us: int = LEASE_US) -> int:
+    """Prolong claims that are under way; answers how many are still ours."""
+    held = _held(connection, claims)
+    ids = [claim.id for claim in claims if triple(claim) in held]
+    if ids:
+        until_us = leases.now_us(connection.dialect.name) + lease_us
+        connection.execute(update(tables.evaluation).where(_n.id.in_(ids)).values(lease_until_us=until_us))
+    return len(ids)
+
+
 # --- ends -----------------------------------------------------------------------------------------------------------
 
 
@@ -165,20 +175,20 @@ def finish(connection: Connection, ended: Sequence[Ended], *, now_us: int) -> in
     """Write down how claims ended, with their scores, in one transaction; answers how many were still ours."""
     tombstones.take_fence(connection)
     held = _held(connection, [item.claim for item in ended])
-    ours = [item for item in ended if _triple(item.claim) in held]
+    ours = [item for item in ended if triple(item.claim) in held]
     given = scores.put_judged(connection, [item.score for item in ours if item.score is not None], now_us=now_us)
     _write(connection, [_end_row(item, given, now_us) for item in ours])
     allowance.settle(connection, [(item.claim, item.outcome) for item in ours], now_us=now_us)
     _note_health(connection, ended, ours, now_us)
     # Last: it takes the fence for itself alone.
-    _bury_runs(connection, [item.outcome for item in ended if _triple(item.claim) not in held], now_us)
+    _bury_runs(connection, [item.outcome for item in ended if triple(item.claim) not in held], now_us)
     return len(ours)
 
 
 def give_back(connection: Connection, claims: Sequence[Claim], *, now_us: int, due_at_us: int) -> int:
     """Claims that were not begun wait again: neither an attempt nor money was spent. Answers how many were ours."""
     held = _held(connection, claims)
-    ours = [claim for claim in claims if _triple(claim) in held]
+    ours = [claim for claim in claims if triple(claim) in held]
     free: dict[str, Any] = {"status": "pending", "owner": None, "lease_until_us": None, "reserved_nano": 0}
     waits = update(tables.evaluation).where(_n.id.in_([claim.id for claim in ours]))
     connection.execute(waits.values(**free, attempt=_n.attempt - 1, due_at_us=due_at_us))
@@ -189,8 +199,8 @@ def give_back(connection: Connection, claims: Sequence[Claim], *, now_us: int, d
 Triple = tuple[int, str, int]
 
 
-def _triple(claim: Claim) -> Triple:
-    """A claim among those of the same row: two attempts of one worker may end at once."""
+def triple(claim: Claim) -> Triple:
+    """Names a claim among those of the same row: two attempts of one worker may end at once."""
     return claim.id, claim.owner, claim.attempt
 
 
