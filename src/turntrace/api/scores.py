@@ -4,6 +4,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from anyio import CapacityLimiter, WouldBlock, sleep
@@ -90,7 +91,14 @@ async def _put(call: Call) -> Answer:
     target = await _wait_for(call, kind, any_id)
     score = await call.run(_to_score, call, body, data_type, target)
     stored = await call.run(call.context.database.transact, _store, score, _is_feedback(call))
-    return Answer(shape.score_of(stored.score), 201 if stored.is_new else 200)
+    return Answer(shape.score_of(_shown(call, stored.score)), 201 if stored.is_new else 200)
+
+
+def _shown(call: Call, score: Score) -> Score:
+    """What the key is told of the score: whose turn it is only if it may read. Trace ids travel far."""
+    if call.principal is not None and call.principal.may("read"):
+        return score
+    return replace(score, user_id=None)
 
 
 def _target_of(body: Mapping[str, Any]) -> tuple[str, str]:

@@ -117,6 +117,20 @@ async def test_an_unknown_target_is_not_found(client: httpx.AsyncClient) -> None
     assert "trace_id" in problem["detail"]
 
 
+@pytest.mark.parametrize("scope", ["feedback", "write"])
+async def test_a_key_that_may_not_read_learns_not_whose_turn_it_scored(small: Database, scope: str) -> None:
+    stored = turn(user_id="u-7", session_id="conv-7")
+    store(small, stored)
+    async with client_of(small, **make_key(small, scope)) as client:
+        made = await _post(client, name="thumbs", value=True, trace_id=stored.trace_id)
+        again = await _post(client, 200, id=made["id"], name="thumbs", value=False, trace_id=stored.trace_id)
+    check(made, reference("Score"), COMPONENTS)
+    assert (made["user_id"], again["user_id"]) == (None, None)
+    async with client_of(small, **make_key(small, "read")) as client:
+        (listed,) = (await client.get("/scores", params={"trace_id": stored.trace_id})).json()["data"]
+    assert listed["user_id"] == "u-7"
+
+
 async def test_a_feedback_key_scores_known_traces_and_nothing_else(small: Database) -> None:
     stored, other = turn(), turn()
     store(small, stored, other)
