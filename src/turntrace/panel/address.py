@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 Params = tuple[tuple[str, str], ...]
+_STEPS: Final = (".", "..")
 
 
 def pairs(params: Iterable[tuple[str, Any]]) -> Params:
@@ -20,7 +21,12 @@ class Address:
     root: str
 
     def to(self, page: str = "", *segments: str, **params: Any) -> str:
-        """`/mount/page/segment?params`; segments and params are quoted. A trailing `_` of a name is dropped."""
+        """`/mount/page/segment?params`; segments and params are quoted. A trailing `_` of a name is dropped.
+
+        A last segment that browsers would take for a step up the path goes into the parameter `id`: see `named`.
+        """
+        if segments and segments[-1] in _STEPS:
+            params, segments = {**params, "id": segments[-1]}, (*segments[:-1], "")
         path = "/".join([page, *(quote(segment, safe="") for segment in segments)])
         query = urlencode(pairs((name.rstrip("_"), value) for name, value in params.items()))
         return f"{self.root}/{path}" + (f"?{query}" if query else "")
@@ -37,6 +43,11 @@ def below(scope: Mapping[str, Any]) -> str:
     """The path of a request below the mount: "/traces", "/"."""
     path: str = scope["path"].removeprefix(scope.get("root_path", ""))
     return path or "/"
+
+
+def named(subject: str, query: Mapping[str, str]) -> str:
+    """The id that an address of ours names: the end of its path or, where that is empty, its parameter `id`."""
+    return subject or query.get("id", "")
 
 
 def here(scope: Mapping[str, Any]) -> str:

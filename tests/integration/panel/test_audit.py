@@ -1,12 +1,14 @@
 """Who looked at what is written down before it is shown, and can be asked for."""
 
+import html
+import re
 import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urljoin
 
 import pytest
 from sqlalchemy import event, select, update
@@ -105,6 +107,29 @@ def test_a_look_at_somebody_is_written_under_the_very_id(watched: Database, pers
     reader = _visitor(mounted(context), "reader")
     for page in ("users", "sessions"):
         assert reader.get(f"/{page}/{quote(person, safe='')}").status_code == 200
+    (digest,) = subject_names(context.keyring, person)
+    assert [entry[1:] for entry in _entries(watched, actor="reader")][1:] == [
+        ("subject.view", digest),
+        ("session.view", digest),
+    ]
+
+
+@pytest.mark.parametrize("person", [".", ".."])
+def test_a_browser_gets_to_ids_that_it_takes_for_steps_up_the_path(watched: Database, person: str) -> None:
+    now_us = time.time_ns() // 1000
+    store(
+        watched, [replace(item, user_id=person, session_id=person) for item in scene(now_us, turns=2, seed=5)], now_us
+    )
+    context = context_of(watched)
+    reader = _visitor(mounted(context), "reader")
+    link = re.compile(rf'<a class="row-link" href="([^"]*)">{re.escape(person)}</a>')
+    for page, title in (("users", "User"), ("sessions", "Session")):
+        found = link.search(reader.get(f"/{page}").text)
+        assert found is not None
+        followed = urljoin(f"http://testserver{MOUNT}/{page}", html.unescape(found[1]))
+        answer = reader.client.get(followed)
+        assert answer.status_code == 200
+        assert f"<title>{title}" in answer.text, followed
     (digest,) = subject_names(context.keyring, person)
     assert [entry[1:] for entry in _entries(watched, actor="reader")][1:] == [
         ("subject.view", digest),

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 
 from turntrace.keyring import subject_names
-from turntrace.panel.address import below
+from turntrace.panel.address import below, named
 from turntrace.panel.context import PanelContext
 from turntrace.panel.gate.role import Viewer
 from turntrace.storage import audit
@@ -96,7 +96,8 @@ class Witness:
                 yield look, SAME_SECONDS
 
     def _look(self, request: Request) -> Look | None:
-        page, _, subject = below(request.scope).removeprefix("/").partition("/")
+        page, slash, subject = below(request.scope).removeprefix("/").partition("/")
+        subject = named(subject, request.query_params) if slash else ""
         if page in _OF_ONE and subject:  # whatever the host takes for an id, slashes included
             return _OF_ONE[page], self._digest(subject), None
         parts = [page, *subject.strip("/").split("/")] if subject.strip("/") else [page]

@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from turntrace.errors import NotFound
+from turntrace.panel.address import named
 from turntrace.panel.narrowing import narrowing
 from turntrace.panel.pages.traces import range_options
 from turntrace.panel.visit import visit_of
@@ -45,8 +46,9 @@ def sessions(request: Request) -> Response:
 def session(request: Request) -> Response:
     """`GET /sessions/{session_id}`."""
     visit = visit_of(request)
+    session_id = named(request.path_params["session_id"], request.query_params)
     with visit.context.database.read() as connection:
-        found = get_session(connection, request.path_params["session_id"], request.query_params.get("user_id") or None)
+        found = get_session(connection, session_id, request.query_params.get("user_id") or None)
     if found is None:
         raise NotFound("No session has this id. Its turns may have been erased or left out by sampling.")
     return visit.render(

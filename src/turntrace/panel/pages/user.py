@@ -12,6 +12,7 @@ from turntrace.errors import NotFound
 from turntrace.jobs import erase
 from turntrace.jobs.subject import stored_ids
 from turntrace.keyring import subject_names
+from turntrace.panel.address import named
 from turntrace.panel.pages.erasures import TABLES, WAIT_SECONDS
 from turntrace.panel.trail import looked, noted
 from turntrace.panel.visit import Visit, visit_of
@@ -29,7 +30,7 @@ SESSIONS: Final = 10
 def show(request: Request) -> Response:
     """`GET /users/{user_id}`."""
     visit = visit_of(request)
-    return _page(visit, request.path_params["user_id"])
+    return _page(visit, named(request.path_params["user_id"], request.query_params))
 
 
 def _page(visit: Visit, user_id: str, *, code: int = HTTPStatus.OK, **more: Any) -> Response:
