@@ -43,9 +43,38 @@ def test_the_latest_slot_stands_for_all_that_were_missed(
     assert found == (us(slot) if slot else None)
 
 
-def test_what_is_no_cron_line_is_refused() -> None:
+@pytest.mark.parametrize(
+    ("line", "days"),
+    [
+        ("0 6 * * 1", [2, 9, 16, 23, 30]),  # 1 November 2026 is a Sunday
+        ("0 6 * * 0", [1, 8, 15, 22, 29]),
+        ("0 6 * * 7", [1, 8, 15, 22, 29]),
+        ("0 6 1-7 * *", [1, 2, 3, 4, 5, 6, 7]),
+        ("0 6 * * Mon", [2, 9, 16, 23, 30]),
+        ("0 6 * * 6,0", [1, 7, 8, 14, 15, 21, 22, 28, 29]),
+        ("0 6 * * 5-7", [1, 6, 7, 8, 13, 14, 15, 20, 21, 22, 27, 28, 29]),
+        ("0 6 * * fri-sun", [1, 6, 7, 8, 13, 14, 15, 20, 21, 22, 27, 28, 29]),
+        ("0 6 * * */3", [1, 4, 7, 8, 11, 14, 15, 18, 21, 22, 25, 28, 29]),
+        ("0 6 13 * 1", [2, 9, 13, 16, 23, 30]),
+        ("0 6 */10 * *", [1, 11, 21]),
+    ],
+)
+def test_days_are_those_of_a_crontab(line: str, days: list[int]) -> None:
+    definition, _ = read_definition({**CHECK, "schedule": {"cron": line}})
+    found = [
+        day
+        for day in range(1, 31)
+        if latest_slot(definition, after_us=us(f"2026-11-{day:02}"), now_us=us(f"2026-11-{day:02}T12:00:00"))
+    ]
+    assert found == days
+
+
+@pytest.mark.parametrize(
+    "line", ["every day at six", "0 6 * *", "0 6 * * 8", "0 6 * * day", "0 6 * * 1-", "61 6 * * 1"]
+)
+def test_what_is_no_cron_line_is_refused(line: str) -> None:
     with pytest.raises(InvalidInput) as refusal:
-        cron_trigger("every day at six")
+        cron_trigger(line)
     assert refusal.value.field == "$.schedule.cron"
 
 
