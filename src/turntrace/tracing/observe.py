@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, Final, ParamSpec, TypeVar, overload
 
 from turntrace.tracing import field
@@ -156,11 +156,14 @@ def observe(
 
 
 def _wrap(function: Callable[..., Any], observed: Observed) -> Callable[..., Any]:
-    if inspect.isasyncgenfunction(function):
+    # Of an object that can be called, its method tells of which kind a call is.
+    is_function = inspect.isroutine(function) or isinstance(function, (type, partial))
+    called = function if is_function else type(function).__call__
+    if inspect.isasyncgenfunction(called):
         return _wrap_async_generator(function, observed)
-    if inspect.isgeneratorfunction(function):
+    if inspect.isgeneratorfunction(called):
         return _wrap_generator(function, observed)
-    if inspect.iscoroutinefunction(function):
+    if inspect.iscoroutinefunction(called):
         return _wrap_coroutine(function, observed)
     return _wrap_function(function, observed)
 

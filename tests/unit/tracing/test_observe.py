@@ -105,6 +105,27 @@ async def test_async_functions_stay_async_and_nest(recorder: ListRecorder, turn:
     assert [span["parent_span_id"] for span in spans if span["name"] == "inner"] == [outer_id] * 3
 
 
+async def test_objects_with_an_async_call_are_observed_until_it_is_over(recorder: ListRecorder, turn: Turn) -> None:
+    class Tool:
+        async def __call__(self, question: str = "why") -> str:
+            with observation(None, "child"):
+                await asyncio.sleep(0)
+            return question.upper()
+
+    class Stream:
+        async def __call__(self) -> AsyncIterator[str]:
+            yield "a"
+            yield "b"
+
+    assert await observe(name="tool")(Tool())(question="how") == "HOW"
+    assert [piece async for piece in observe(name="stream")(Stream())()] == ["a", "b"]
+    turn.finish()
+    spans = recorder.spans()
+    assert (spans["tool"]["own"]["input"], spans["tool"]["own"]["output"]) == ({"question": "how"}, "HOW")
+    assert spans["child"]["parent_span_id"] == spans["tool"]["span_id"]
+    assert spans["stream"]["own"]["output"] == "ab"
+
+
 def test_the_same_exception_comes_out_and_its_stack_has_no_locals(recorder: ListRecorder, turn: Turn) -> None:
     boom = RuntimeError("failed for anna@example.org")
 
