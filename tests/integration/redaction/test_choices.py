@@ -22,7 +22,7 @@ from turntrace.settings import Settings
 
 CHOSEN = Settings(
     redaction_allow=("support@shop.example",),
-    redaction_deny=("Project Nightfall", "zebra"),
+    redaction_deny=("Project Nightfall", "zebra", "Ann Li", "M\u00fcller"),
     national_ids=("DE", "ES", "IN", "PL", "UK"),
 )
 IDS = {
@@ -54,6 +54,14 @@ def test_what_is_allowed_stays_and_what_is_denied_goes(chosen: PresidioAnalyzer)
     ]
     assert _found(chosen, "we call it project nightfall") == [("project nightfall", "DENIED")]
     assert _found(chosen, "no zebras, one ZEBRA") == [("ZEBRA", "DENIED")]
+
+
+def test_what_is_denied_is_found_however_it_is_written(chosen: PresidioAnalyzer) -> None:
+    assert _found(chosen, "q=Ann%20Li") == [("Ann%20Li", "DENIED")]
+    assert _found(chosen, "q=Ann+Li&n=a+b") == [("Ann+Li", "DENIED")]
+    assert _found(chosen, "see M\u00fcller.pdf") == [("M\u00fcller", "DENIED")]
+    # Names of files on a Mac come with their marks apart.
+    assert _found(chosen, "see Mu\u0308ller.pdf") == [("Mu\u0308ller", "DENIED")]
 
 
 @pytest.mark.parametrize("nation", IDS)
@@ -142,6 +150,41 @@ def test_rules_keep_withhold_and_hash_single_fields() -> None:
     assert _redacted(trace, "/internal/*:tags=keep").tags == ("LOUD",)
     assert _redacted(trace, "metadata=withhold").metadata == {"withheld": "[withheld by rule]"}
     assert _redacted(trace, "input=withhold", "input=keep").input == {"withheld": "[withheld by rule]"}
+
+
+def test_rules_reach_into_json_that_a_text_holds() -> None:
+    step = Observation(
+        id="4" * 48,
+        turn_id="1" * 32,
+        trace_id="2" * 32,
+        span_id="4" * 16,
+        tool_calls=({"name": "file", "arguments": '{"notes": "quiet words", "n": [1]}'},),
+    )
+    found = _redacted(_turn(observations=(step,)), "tool_calls.notes=withhold").observations[0]
+    assert found.tool_calls == ({"name": "file", "arguments": '{"notes": "[withheld by rule]", "n": [1]}'},)
+
+
+@pytest.mark.parametrize("value", [17, 17.5, True, "quiet"])
+def test_a_rule_hashes_whatever_kind_a_value_is_of(value: Any) -> None:
+    assert _redacted(_turn(metadata={"a": value}), "metadata.a=hash").metadata["a"].startswith("<VALUE_k")
+
+
+def test_a_rule_keeps_what_a_client_was_streamed() -> None:
+    assert _redacted(_turn(received="data: LOUD"), "received=keep").received == "data: LOUD"
+    assert _redacted(_turn(received="data: LOUD")).received != "data: LOUD"
+
+
+def test_what_is_too_deep_for_a_rule_is_withheld_and_counted_and_nothing_else() -> None:
+    deep: Any = "secret"
+    for _ in range(900):
+        deep = [deep]
+    rules = [Rule.of("input.notes=withhold")]
+    found, other = TraceRedactor(Shouting(), key=b"k" * 32, rules=rules).redact(
+        [_turn(input=deep), _turn(input="hello")]
+    )
+    assert "secret" not in str(found.input)
+    assert found.redaction_failed == 1
+    assert (other.input, other.redaction_failed) == ("hello", 0)
 
 
 def test_placeholders_may_be_alike_everywhere() -> None:

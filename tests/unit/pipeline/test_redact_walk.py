@@ -77,6 +77,16 @@ def test_a_telling_key_gives_a_short_value_its_context() -> None:
     assert listen.heard == ["home phone: 4673395", "4673395"]
 
 
+def test_numbers_with_a_fraction_are_read_as_a_person_would_write_them() -> None:
+    listen = Listen()
+    value = {"homePhone": 2025550143.0, "tax": 12.5, "created_at": 1795226210.0, "phone_cost": float("nan")}
+    assert walk(value, listen) is value
+    assert listen.heard == ["home phone: 2025550143"]
+    known = walk({"card_number": 4111111111111111.0, "ssn": 10**400, "email": float("nan")}, Shout())
+    assert (known["card_number"], known["ssn"]) == ("<CREDIT_CARD>", "<US_SSN>")
+    assert known["email"] != "<EMAIL_ADDRESS>"
+
+
 def test_nothing_changed_gives_back_the_very_object() -> None:
     value = {"messages": [{"role": "user", "content": "hello"}], "json": '{"a":  1}'}
     assert walk(value, Listen()) is value

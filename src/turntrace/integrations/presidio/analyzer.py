@@ -61,11 +61,16 @@ class PresidioAnalyzer:
         """Whether a recogniser of the operator's choice could find something."""
         if self._asks_digits and any(character.isdigit() for character in text):
             return True
-        return self._denied is not None and self._denied.search(Folded(text).text) is not None
+        if self._denied is None:
+            return False
+        plain = Folded(text).text
+        if self._denied.search(plain) is not None:
+            return True
+        return is_escaped(plain) and self._denied.search(Unescaped(plain).text) is not None
 
 
 def _any_of(words: Sequence[str]) -> re.Pattern[str] | None:
-    return re.compile("|".join(re.escape(word) for word in words), re.IGNORECASE) if words else None
+    return re.compile("|".join(re.escape(Folded(word).text) for word in words), re.IGNORECASE) if words else None
 
 
 def _signs(text: str) -> int:

@@ -8,6 +8,7 @@ import presidio_analyzer.predefined_recognizers as predefined
 import regex
 from presidio_analyzer import EntityRecognizer
 
+from turntrace.integrations.presidio.fold import Folded
 from turntrace.integrations.presidio.listed import ListedRecognizer
 from turntrace.integrations.presidio.nation import NATIONS
 
@@ -38,5 +39,6 @@ def points() -> tuple[EntryPoint, ...]:
 
 def _deny_list(words: Sequence[str]) -> EntityRecognizer:
     """Whole words, the longest first, whatever their case."""
-    choices = "|".join(regex.escape(word) for word in sorted(words, key=len, reverse=True))
+    plain = (Folded(word).text for word in words)  # as the texts are that they are looked for in
+    choices = "|".join(regex.escape(word) for word in sorted(plain, key=len, reverse=True))
     return ListedRecognizer("DENIED", [(rf"(?<!\w)(?:{choices})(?!\w)", 1.0)], name="DenyList")

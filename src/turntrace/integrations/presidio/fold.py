@@ -94,12 +94,23 @@ def _fold(text: str) -> tuple[str, list[int]]:
     origin: list[int] = []
     for index, character in enumerate(text):
         plain = character if character < "\x80" else _plain(character)
+        if parts and (composed := _composed(parts[-1], plain)):
+            parts[-1] = composed  # stands where its letter stood
+            continue
         parts.append(plain)
         if len(plain) == 1:
             origin.append(index)
         else:
             origin.extend([index] * len(plain))
     return "".join(parts), origin
+
+
+def _composed(before: str, mark: str) -> str | None:
+    """A letter and the mark that follows it as one character; None where they are none."""
+    if not before or len(mark) != 1 or not unicodedata.combining(mark):
+        return None
+    found = unicodedata.normalize("NFC", before + mark)
+    return found if len(found) == len(before) else None
 
 
 def _plain(character: str) -> str:

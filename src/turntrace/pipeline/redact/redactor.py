@@ -164,9 +164,9 @@ class _Collector:
         self.texts.append(text)
         return text
 
-    def stream(self, stream: Stream, body: str) -> str:
-        self.texts.extend(stream.texts())
-        return body
+    def spans(self, text: str) -> list[Replacement]:
+        self.texts.append(text)
+        return []
 
     def withheld(self, value: Any, reason: str) -> Any:
         self.is_dirty = True
@@ -192,8 +192,8 @@ class _Replacer:
             return self.text(text)
         return self._tagger.tag(entity_type, text)
 
-    def stream(self, stream: Stream, body: str) -> str:
-        return stream.rewrite(self._replacements) or body
+    def spans(self, text: str) -> list[Replacement]:
+        return self._replacements(text)
 
     def withheld(self, value: Any, reason: str) -> Any:
         self.failed += 1
@@ -269,8 +269,8 @@ def _visited(value: Any, visitor: _Visitor, name: str) -> Any:
         if isinstance(value, PromptLink):
             new = walk(value.variables, visitor)
             return value if new is value.variables else replace(value, variables=new)
-        if name == "received" and isinstance(value, str) and is_stream(value):
-            return visitor.stream(Stream(value), value)
+        if name == "received" and type(value) is str and is_stream(value):  # what a rule keeps is of another type
+            return Stream(value).rewrite(visitor) or value
         return walk(value, visitor)
     except (TooDeep, RecursionError):
         return visitor.withheld(value, "nested too deeply")

@@ -1,12 +1,13 @@
 """Rules of the operator for single fields, applied before anything is analysed: keep, withhold, or hash as a whole."""
 
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
-from turntrace.pipeline.redact.walk import Kept
+from turntrace.pipeline.redact.walk import Kept, looks_like_json
 from turntrace.records.trace import Trace
 
 WITHHELD: Final = "[withheld by rule]"
@@ -65,7 +66,10 @@ def _changed(record: Any, rules: Iterable[Rule], tag: Tag) -> Any:
         if not value or (rule.field, rule.key) in settled or (rule.field, None) in settled:
             continue
         settled.add((rule.field, rule.key))
-        changes[rule.field] = _done(value, rule.action, tag) if rule.key is None else _beneath(value, rule, tag)
+        try:
+            changes[rule.field] = _done(value, rule.action, tag) if rule.key is None else _beneath(value, rule, tag)
+        except RecursionError:  # nested deeper than is ever walked: withheld by that, and counted
+            continue
     return replace(record, **changes) if changes else record
 
 
@@ -78,7 +82,19 @@ def _beneath(value: Any, rule: Rule, tag: Tag) -> Any:
         }
     if isinstance(value, (list, tuple)):
         return type(value)(_beneath(item, rule, tag) for item in value)
+    if type(value) is str and rule.action != "keep" and looks_like_json(value):
+        return _in_json(value, rule, tag)
     return value
+
+
+def _in_json(text: str, rule: Rule, tag: Tag) -> str:
+    """A text that is itself JSON, such as the arguments of a tool call: written again where the rule changed it."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    new = _beneath(value, rule, tag)
+    return text if new == value else json.dumps(new, ensure_ascii=False)
 
 
 def _done(value: Any, action: str, tag: Tag) -> Any:
@@ -101,6 +117,6 @@ def _each(value: Any, change: Callable[[str], str]) -> Any:
         return {key: _each(item, change) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return type(value)(_each(item, change) for item in value)
-    if isinstance(value, (str, int)) and not isinstance(value, bool):
+    if isinstance(value, (str, int, float)):
         return change(str(value)) if isinstance(value, str) or change is not Kept else value
     return value

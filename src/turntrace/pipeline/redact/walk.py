@@ -4,6 +4,7 @@ import json
 import re
 import string
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any, Final, Protocol
 
 from turntrace.pipeline.mediatype import stated_type
@@ -54,10 +55,10 @@ def walk(value: Any, visitor: Visitor, key: str = "", depth: int = 0) -> Any:
     """
     if isinstance(value, str):
         return _text(value, visitor, key, depth, None)
-    if value is None or isinstance(value, (bool, float)):
+    if value is None or isinstance(value, bool):
         return value
-    if isinstance(value, int):
-        return _number(value, visitor, key)
+    if isinstance(value, (int, float)):
+        return number(value, visitor, key)
     if depth >= MAX_DEPTH:
         raise TooDeep
     if isinstance(value, Mapping):
@@ -73,7 +74,7 @@ def _mapping(value: Mapping[Any, Any], visitor: Visitor, depth: int) -> Any:
     changed: dict[Any, Any] | None = None
     for key, item in value.items():
         name = key if isinstance(key, str) else ""
-        new_key = key if not name or _PLAIN_KEY.match(name) else visitor.text(name)
+        new_key = visited_key(name, visitor) if name else key
         if isinstance(item, str):
             new = _text(item, visitor, name, depth, stated_type(value) if len(item) >= SHORTEST_RUN else None)
         else:
@@ -85,11 +86,16 @@ def _mapping(value: Mapping[Any, Any], visitor: Visitor, depth: int) -> Any:
                     break
                 changed[done] = kept
         if changed is not None:
-            changed[_free(changed, new_key)] = new
+            changed[free_key(changed, new_key)] = new
     return value if changed is None else changed
 
 
-def _free(taken: Mapping[Any, Any], key: Any) -> Any:
+def visited_key(key: str, visitor: Visitor) -> str:
+    """A key, visited where it is more than a name."""
+    return key if _PLAIN_KEY.match(key) else visitor.text(key)
+
+
+def free_key(taken: Mapping[Any, Any], key: Any) -> Any:
     """`key`, or the first `key (2)` that is free: two withheld keys must not swallow each other's values."""
     name, count = key, 1
     while name in taken:
@@ -105,22 +111,27 @@ def _sequence(value: list[Any] | tuple[Any, ...], visitor: Visitor, key: str, de
     return tuple(new) if isinstance(value, tuple) else new
 
 
-def _number(value: int, visitor: Visitor, key: str) -> Any:
+def number(value: int | float, visitor: Visitor, key: str) -> Any:
     """A number may be a card or a telephone; it becomes a text only if its key says so or all of it is personal."""
     entity_type, prefix = told_by(key) if key else _NOTHING
+    if not (entity_type or prefix) or (isinstance(value, float) and not isfinite(value)):
+        return value  # without a telling key a number is a time, a size or an id
     if entity_type:
         digits = _digits(value)
         new = visitor.known(digits, entity_type)
-    elif prefix and not -_LEAST_NUMBER < value < _LEAST_NUMBER:
+    elif value == int(value) and not -_LEAST_NUMBER < value < _LEAST_NUMBER:
         digits = _digits(value)
         new = visitor.text(digits, prefix)
     else:
-        return value  # without a telling key a number is a time, a size or an id
+        return value
     return value if new == digits else new
 
 
-def _digits(value: int) -> str:
-    return str(value) if abs(value) < 10**30 else "9" * 31  # the interpreter refuses to write very long numbers
+def _digits(value: int | float) -> str:
+    """How a person would write it: columns of data frames with a gap hold telephones as fractions."""
+    if abs(value) >= 10**30:
+        return "9" * 31  # the interpreter refuses to write very long numbers
+    return str(int(value)) if value == int(value) else str(value)
 
 
 def _text(text: str, visitor: Visitor, key: str, depth: int, media_type: str | None) -> str:
@@ -134,12 +145,15 @@ def _text(text: str, visitor: Visitor, key: str, depth: int, media_type: str | N
         return text
     if size >= SHORTEST_RUN or ";base64," in text:
         text = refer(text, media_type)
-    if text[0] in _JSON_STARTS and size >= _SHORTEST_JSON and depth < MAX_DEPTH and _looks_like_json(text):
+    if depth < MAX_DEPTH and looks_like_json(text):
         return _json(text, visitor, key, depth + 1)
     return visitor.text(text, prefix) if prefix and size <= _LONGEST_KEYED else visitor.text(text)
 
 
-def _looks_like_json(text: str) -> bool:
+def looks_like_json(text: str) -> bool:
+    """Whether a text may be JSON of its own, by its two ends."""
+    if len(text) < _SHORTEST_JSON or text[0] not in _JSON_STARTS:
+        return False
     first, last = text[0], text[-1]
     if first.isspace() or last.isspace():
         text = text.strip()
