@@ -83,6 +83,7 @@ def create(connection: Connection, name: str, *, role: str, password: str, now_u
         InvalidInput: name, role or password are not allowed, or the name is taken.
     """
     _check(name, role)
+    hashed = hash_password(password)  # before the first statement, which takes the write lock of SQLite
     if _by_name(connection, name) is not None:
         raise InvalidInput(f"there is an account {name!r} already", field="name")
     account = Account(id=uuid.uuid4().hex, name=name, role=role, is_enabled=True, created_at_us=now_us)
@@ -91,7 +92,7 @@ def create(connection: Connection, name: str, *, role: str, password: str, now_u
             id=account.id,
             name=name,
             role=role,
-            password_hash=hash_password(password),
+            password_hash=hashed,
             is_enabled=True,
             created_at_us=now_us,
             updated_at_us=now_us,
@@ -153,9 +154,9 @@ def change_password(connection: Connection, name: str, password: str, *, now_us:
     Raises:
         NotFound, InvalidInput: no such account, a password that is too short.
     """
+    values = {"password_hash": hash_password(password), "updated_at_us": now_us}  # before the first statement
     row = _known(connection, name)
     account = tables.account
-    values = {"password_hash": hash_password(password), "updated_at_us": now_us}
     connection.execute(update(account).where(account.c.id == row.id).values(**values))
     end_sessions(connection, row.id)
 

@@ -1,6 +1,8 @@
 import html
 import re
+import sqlite3
 import time
+from contextlib import closing
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
@@ -312,6 +314,28 @@ def test_the_list_of_people_says_when_they_logged_in(host: Starlette, admin: Vis
     with TestClient(host, follow_redirects=False) as client:
         Visitor(client).log_in("once")
     assert times() == 2
+
+
+def test_a_host_may_write_while_a_password_is_hashed(
+    filled: Database, admin: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """argon2 takes longer than the write lock of a host's file may be held."""
+    tried = []
+    make = people.hash_password
+
+    def hashed(password: str) -> str:
+        with closing(sqlite3.connect(filled.url.database or "", timeout=0, isolation_level=None)) as host_of_the_file:
+            host_of_the_file.execute("BEGIN IMMEDIATE")
+            host_of_the_file.execute("ROLLBACK")
+        tried.append(password)
+        return make(password)
+
+    monkeypatch.setattr(people, "hash_password", hashed)
+    fields = {"name": "slow", "role": "reader", "password": "a long password indeed"}
+    assert admin.post("/admin/account/create", **fields).status_code == 303
+    changed = admin.post("/admin/account/password", name="slow", password="another long password")
+    assert changed.status_code == 303
+    assert tried == ["a long password indeed", "another long password"]
 
 
 @pytest.mark.parametrize("path", ["/users/a%3Fb%26c", "/users/100%25", "/users/%E2%98%83%20x", "/sessions/a%2Fb"])
