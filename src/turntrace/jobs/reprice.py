@@ -130,12 +130,13 @@ def _calls(database: Database, span: Span) -> Iterator[list[Observation]]:
 
 
 def _price_sums(pricer: Pricer) -> reprice.PriceSums:
-    def price(model: str, provider: str, usage: Usage, at_us: int) -> Cost | None:
+    def price(model: str, provider: str, usage: Usage, at_us: int, tier: str) -> Cost | None:
         draft = Draft(
             span=RawSpan(span_id=_NO_SPAN),
             type="generation",
             model=None if model == rollups.UNKNOWN_MODEL else model,
             provider=provider or None,
+            service_tier=tier or None,
             usage=usage,
             started_at_us=at_us,
         )

@@ -34,8 +34,8 @@ _SUMS: Final = (
 )
 
 Price = Callable[[Observation], Cost | None]
-# Model, provider, usage, instant → cost.
-PriceSums = Callable[[str, str, Usage, int], Cost | None]
+# Model, provider, usage, instant, tier → cost.
+PriceSums = Callable[[str, str, Usage, int, str], Cost | None]
 Place = tuple[int, str, str]  # started_at_us, turn_id, span_id
 
 
@@ -213,17 +213,20 @@ def estimated(row: Mapping[str, Any], price: PriceSums) -> Cost | None:
     if not row["price_version"] and row["cost_total_nano"]:
         return None
     names = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
-    average = {name: row[name] // row["calls"] for name in names}
-    found = price(row["model"], row["provider"], Usage(**average), row["at_us"])
+    # Calls that failed count, too, without a token: no sum of tokens is to be nothing on the average.
+    calls = min(row["calls"], row["input_tokens"] or row["calls"], row["output_tokens"] or row["calls"])
+    average = {name: row[name] // calls for name in names}
+    found = price(row["model"], row["provider"], Usage(**average), row["at_us"], row["tier"])
     if found is None or found.price_version == row["price_version"].removesuffix(ESTIMATE):
         return None
     input_nano = _scaled(found.input_nano or 0, row["input_tokens"], average["input_tokens"])
     output_nano = _scaled(found.output_nano or 0, row["output_tokens"], average["output_tokens"])
+    each_nano = found.total_nano - (found.input_nano or 0) - (found.output_nano or 0)  # charged by the call
     version = found.price_version[: length.PRICE_VERSION - 1] + ESTIMATE
     return Cost(
         input_nano=input_nano,
         output_nano=output_nano,
-        total_nano=input_nano + output_nano,
+        total_nano=input_nano + output_nano + each_nano * row["calls"],
         source=found.source,
         price_version=version,
     )

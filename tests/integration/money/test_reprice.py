@@ -191,13 +191,51 @@ def test_the_average_call_decides_what_sums_cost() -> None:
     row = {
         **{"model": "gpt-4o-mini", "provider": "openai", "at_us": DAY, "price_version": "old", "calls": 3},
         **{"input_tokens": 1_000_000, "output_tokens": 10, "cache_read_tokens": 0, "cache_write_tokens": 0},
-        **{"reasoning_tokens": 0, "cost_total_nano": 1},
+        **{"reasoning_tokens": 0, "cost_total_nano": 1, "tier": ""},
     }
-    found = estimated(row, lambda model, provider, usage, at_us: _priced(usage))
+    found = estimated(row, lambda model, provider, usage, at_us, tier: _priced(usage))
     assert found is not None
     assert (found.total_nano, found.price_version) == (1_000_000 * 2000 + 10 * 4000, "new~")
     assert estimated({**row, "price_version": "new~"}, lambda *_: _priced(Usage())) is None
     assert estimated({**row, "price_version": ""}, lambda *_: _priced(Usage())) is None
+
+
+def test_sums_of_a_tier_keep_its_prices(database: Database) -> None:
+    made = _turn()
+    usage = Usage(input_tokens=1000, output_tokens=100)
+    steps = tuple(
+        replace(step, usage=usage, service_tier="batch", cost=replace(step.cost, tier="batch")) if step.cost else step
+        for step in made.observations
+    )
+    gone = replace(made, observations=steps, usage=usage)
+    facts = tuple(replace(fact, tier="batch") if fact.calls else fact for fact in facts_of(gone))
+    left_out = Worked(kind=FrameKind.END, trace=gone, facts=facts, is_kept=False)
+    write_batch(database, Batch(worked=(left_out,)), now_us=START_US)
+    reprice.apply(database, Pricer(), TODAY)
+    exact = reprice.price_of(Pricer(), steps[1])
+    assert exact is not None
+    assert exact.tier == "batch"
+    assert _sum(database) == [(exact.total_nano, 1000, 0)]
+
+
+def test_sums_keep_what_is_charged_by_the_call(database: Database) -> None:
+    gone = [_turn(cost_nano=None) for _ in range(3)]
+    left_out = tuple(Worked(kind=FrameKind.END, trace=each, facts=facts_of(each), is_kept=False) for each in gone)
+    write_batch(database, Batch(worked=left_out), now_us=START_US)
+    by_the_call = replace(PRICE, rates_per_mtok={**PRICE.rates_per_mtok, "requests_kcount": "5"})
+    reprice.apply(database, Pricer((by_the_call,)), TODAY)
+    assert _sum(database) == [(3 * (NEW_NANO + 5_000_000), 300, 0)]
+
+
+def test_calls_that_failed_do_not_make_the_others_free() -> None:
+    row = {
+        **{"model": "gpt-4o-mini", "provider": "openai", "at_us": DAY, "price_version": "old", "tier": ""},
+        **{"calls": 1000, "input_tokens": 90_000, "output_tokens": 500, "cache_read_tokens": 0},
+        **{"cache_write_tokens": 0, "reasoning_tokens": 0, "cost_total_nano": 1},
+    }
+    found = stored.estimated(row, lambda model, provider, usage, at_us, tier: _priced(usage))
+    assert found is not None
+    assert found.total_nano == 90_000 * 2000 + 500 * 4000
 
 
 def _priced(usage: Usage) -> Cost:
