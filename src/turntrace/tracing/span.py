@@ -94,7 +94,7 @@ class Span(trace.Span):
     _has_ai_name: bool = False
     rested_ns: int = 0  # since when it stands still between two steps, none of its code running; 0 while it runs
     is_one_step: bool = True  # no generator's, whose end and output show only in `wire`
-    is_whole: bool = False  # it came to its end although nobody asked for another step
+    is_whole: bool = False  # it came to its end; of a generator that rests nobody knows whether it would have
     _activation: Activation | None = None
     _context: Context | None
     _span_context: SpanContext | None = None

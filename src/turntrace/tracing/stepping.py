@@ -130,10 +130,16 @@ class Stepping:
         except Exception as exc:
             span.turn.recorder.guard.fault("observe.piece", exc)
 
+    def exhaust(self) -> None:
+        """Its function has come to its end."""
+        self._span.is_whole = True
+        self.finish()
+
     def finish(self, error: BaseException | None = None) -> None:
         """End the observation; only the first call counts."""
         if error is not None and self._span.duration_us is None:
             self._span.fail(error)
+            self._span.is_whole = isinstance(error, Exception)  # a failure is an end, too; no closing, no cancelling
         self._span.end()
 
 
@@ -178,7 +184,7 @@ class ObservedGenerator(Generator[Any, Any, Any]):
         try:
             item = resume(*value)
         except StopIteration:
-            stepping.finish()
+            stepping.exhaust()
             raise
         except BaseException as error:
             stepping.finish(error)
@@ -236,7 +242,7 @@ class ObservedAsyncGenerator(AsyncGenerator[Any, Any]):
         try:
             item = await resume(*value)
         except StopAsyncIteration:
-            stepping.finish()
+            stepping.exhaust()
             raise
         except BaseException as error:
             stepping.finish(error)

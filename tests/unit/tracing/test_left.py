@@ -3,6 +3,7 @@
 import asyncio
 import gc
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import nullcontext
 from itertools import count
 from typing import Any
 
@@ -154,6 +155,44 @@ def test_a_stream_that_is_closed_in_time_ends_then_and_is_incomplete(
     steps.close()  # type: ignore[attr-defined]
     turn.finish()
     assert answer(recorder.last("END")) == {"duration_us": 27_000, "seen_us": 27_000}
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_stream_that_is_read_to_its_end_or_fails_is_not_incomplete(
+    recorder: ListRecorder, turn: Turn, clock: Clock, is_async: bool, fails: bool
+) -> None:
+    def two() -> Iterator[str]:
+        for number in range(2):
+            clock.pass_ms(10)
+            yield str(number)
+        clock.pass_ms(5)
+        if fails:
+            raise OSError("broken")
+
+    async def later() -> AsyncIterator[str]:
+        for piece in two():
+            yield piece
+
+    async def read_all() -> None:
+        steps: Any = observe(name="answer")(later)()
+        async for _ in steps:
+            turn.checkpoint()
+            clock.pass_ms(1)
+        await steps.aclose()
+
+    def read_on() -> None:
+        steps: Any = observe(name="answer")(two)()
+        for _ in steps:
+            turn.checkpoint()  # a frame that says where it rests
+            clock.pass_ms(1)
+        steps.close()
+
+    with pytest.raises(OSError, match="broken") if fails else nullcontext():
+        asyncio.run(read_all()) if is_async else read_on()
+    clock.pass_ms(7)
+    turn.finish()
+    assert answer(recorder.last("END")) == {"duration_us": 27_000}
 
 
 def test_a_stream_that_nobody_read_took_no_time(recorder: ListRecorder, turn: Turn, clock: Clock) -> None:
