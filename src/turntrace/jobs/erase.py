@@ -184,7 +184,11 @@ def _clear_stores(database: Database, erasure_id: str, deadline: float) -> bool:
 
 def _forget_archived(database: Database, erasure_id: str, archive: Archive) -> None:
     erasure = database.transact(receipts.hold, erasure_id)
-    if erasure is not None and (gone := archive.forget(erasure.target)):
+    if erasure is None:
+        return
+    with database.read() as connection:
+        erased = tombstones.turns_of(connection, erasure_id)
+    if gone := archive.forget(erasure.target, erased):
         database.transact(_count_archived, erasure_id, gone)
 
 

@@ -158,10 +158,11 @@ class Retainer:
     def _put_away(self, walk: retention.Walk, turn_ids: tuple[str, ...]) -> None:
         if self._archive is None:
             return
-        with self._database.read() as connection:
-            # What cannot be read now is not deleted either: the next run finds it again.
-            found = traces.by_ids(connection, turn_ids, is_strict=True)
-        self._archive.write(walk.kind, found.values(), at_us=self._wall())
+        with self._archive.alone():
+            with self._database.read() as connection:
+                # What cannot be read now is not deleted either: the next run finds it again.
+                found = traces.by_ids(connection, turn_ids, is_strict=True)
+            self._archive.write(walk.kind, found.values(), at_us=self._wall())
         self._counts["archived"] += len(found)
 
     def _prune(self, found: retention.Aged) -> bool:

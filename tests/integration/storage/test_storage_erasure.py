@@ -359,6 +359,34 @@ def test_what_retention_has_archived_goes_too(database: Database, tmp_path: Path
     assert b"bob" in path.read_bytes()
 
 
+@pytest.mark.parametrize("target", [ANNA, Target(kind="turn", turn_ids=(s.turn_id(1),))])
+def test_what_was_archived_of_judges_and_experiments_goes_with_whom_it_quotes(
+    filled: Database, tmp_path: Path, target: Target
+) -> None:
+    kept = archive.Archive(tmp_path)
+    kept.write("content", [of(n, None, input="Anna said") for n in (11, 21)], at_us=s.NOW)
+    kept.write("content", [of(n, None, input="Bob said") for n in (12, 22)], at_us=s.NOW)
+    assert erase(filled, target, archive_dir=str(tmp_path)).counts["archive"] == 2
+    (path,) = kept.files()
+    assert [json.loads(line)["trace"]["input"] for line in path.read_bytes().splitlines()] == ["Bob said"] * 2
+
+
+def test_an_erasure_finds_what_retention_is_about_to_archive(database: Database, tmp_path: Path) -> None:
+    """Rows read before an erasure and written after it had looked would stay."""
+    s.write(database, s.end(of(1, "anna")))
+    kept = archive.Archive(tmp_path)
+    with kept.alone():
+        eraser = threading.Thread(target=erase, args=(database,), kwargs={"archive_dir": str(tmp_path)})
+        eraser.start()
+        deadline = time.monotonic() + 30
+        while s.rows(database, "trace") and time.monotonic() < deadline:
+            pass
+        kept.write("content", [of(1, "anna")], at_us=s.NOW)
+    eraser.join(30)
+    assert not eraser.is_alive()
+    assert b"anna" not in kept.files()[0].read_bytes()
+
+
 def test_erasing_again_finds_nothing(filled: Database) -> None:
     erase(filled)
     again = erase(filled)

@@ -4,6 +4,7 @@ import gzip
 import json
 import subprocess
 import sys
+import threading
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -181,7 +182,7 @@ def test_turns_are_archived_before_they_go(database: Database, tmp_path: Path) -
     s.write(database, s.end(aged(1, 401)), s.end(aged(2, 31)), s.end(aged(3, 1)))
     done = run(database, archive_dir=str(home))
     assert done["archived"] == 2
-    (whole, texts) = sorted(home.iterdir(), reverse=True)
+    (texts, whole) = archive.Archive(home).files()
     assert [path.name.split("-")[0] for path in (whole, texts)] == ["numbers", "content"]
     (line,) = [json.loads(line) for line in texts.read_bytes().splitlines()]
     assert line["trace"]["input"] == "Where is my kettle?"
@@ -206,6 +207,24 @@ def test_an_archive_survives_a_torn_line_is_packed_and_forgets(tmp_path: Path) -
     with gzip.open(packed) as lines:
         assert [json.loads(line)["trace"]["user_id"] for line in lines] == ["bob"]
     assert kept.forget(Target(kind="turn", turn_ids=(second.id,))) == 1
+
+
+def test_an_archive_loses_nothing_to_an_erasure_at_the_same_time(tmp_path: Path) -> None:
+    written, number = aged(2, 1, user_id="bob", observations=()), 300
+
+    def write() -> None:
+        for n in range(number):
+            archive.Archive(tmp_path).write("content", [replace(written, name=str(n))], at_us=NOW)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    while writer.is_alive():
+        mine = archive.Archive(tmp_path)
+        mine.write("content", [aged(1, 1)], at_us=NOW)
+        mine.forget(ANNA)
+    (path,) = archive.Archive(tmp_path).files()
+    names = [json.loads(line)["trace"]["name"] for line in path.read_bytes().splitlines()]
+    assert names == [str(n) for n in range(number)]
 
 
 _KILLED = """
