@@ -83,7 +83,7 @@ class Archive:
     def alone(self) -> Iterator[None]:
         """Keep everybody else away from the files. May be entered again inside; not for several threads.
 
-        Whoever archives turns reads their rows inside: an erasure that deletes them meanwhile looks into the files after.
+        Whoever archives turns reads their rows inside: an erasure that deletes them meanwhile looks here afterwards.
         """
         if self._is_alone:
             yield
