@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final
 
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
+from anyio.lowlevel import RunVar
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
@@ -26,6 +27,20 @@ _PROBLEMS: Final = {
     Refusal.THROTTLED: "Too many attempts. Wait a minute and try again.",
     Refusal.EXPIRED: "The form has expired. Please try again.",
 }
+
+
+# Logins wait for one another: in threads beside the host's, which strangers could fill otherwise.
+_THREADS: Final = 4
+_threads: RunVar[CapacityLimiter] = RunVar("turntrace.panel.login")
+
+
+def _limiter() -> CapacityLimiter:
+    """The limiter of this event loop."""
+    found = _threads.get(None)
+    if found is None:
+        found = CapacityLimiter(_THREADS)
+        _threads.set(found)
+    return found
 
 
 class Login:
@@ -55,7 +70,7 @@ class Login:
         client = request.client.host if request.client else ""
         name, password = form.get("username", ""), form.get("password", "")
         try:
-            token = await to_thread.run_sync(self._sessions.log_in, name, password, client)
+            token = await to_thread.run_sync(self._sessions.log_in, name, password, client, limiter=_limiter())
         except _UNREADY as error:
             return self._not_ready(request, error)
         if isinstance(token, Refusal):

@@ -5,7 +5,10 @@ import time
 from contextlib import closing
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import anyio
+import httpx
 import pytest
+from anyio import to_thread
 from sqlalchemy import select, update
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -13,6 +16,7 @@ from starlette.testclient import TestClient
 
 from tests.integration.panel.conftest import MOUNT, context_of, mounted
 from tests.integration.panel.visitor import PASSWORD, Visitor
+from turntrace.panel.gate import session as sessions
 from turntrace.panel.gate.headers import SECURITY_HEADERS
 from turntrace.storage import migrate, people, tables
 from turntrace.storage.database import Database
@@ -314,6 +318,29 @@ def test_the_list_of_people_says_when_they_logged_in(host: Starlette, admin: Vis
     with TestClient(host, follow_redirects=False) as client:
         Visitor(client).log_in("once")
     assert times() == 2
+
+
+def test_logins_that_wait_take_no_thread_of_the_host(host: Starlette) -> None:
+    """Strangers may send as many as they like; the host answers its plain functions by the same pool of threads."""
+    transport = httpx.ASGITransport(host, client=("192.0.2.7", 1))
+
+    async def log_in(client: httpx.AsyncClient, number: int) -> None:
+        await client.post(f"{MOUNT}/login", data={"username": f"nobody {number}", "password": "x"})
+
+    async def flood() -> None:
+        async with (
+            httpx.AsyncClient(transport=transport, base_url="http://host.test") as client,
+            anyio.create_task_group() as group,
+        ):
+            with sessions._HASHING, sessions._HASHING:  # argon2 is busy with others
+                for number in range(60):
+                    group.start_soon(log_in, client, number)
+                await anyio.wait_all_tasks_blocked()
+                with anyio.move_on_after(5) as waiting:
+                    await to_thread.run_sync(int)
+        assert not waiting.cancelled_caught
+
+    anyio.run(flood)
 
 
 def test_a_host_may_write_while_a_password_is_hashed(
