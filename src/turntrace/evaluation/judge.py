@@ -27,6 +27,8 @@ _ANTHROPIC_VERSION: Final = "2023-06-01"
 _TOOL: Final = "give_verdict"
 _VALUE_NAMES: Final = ("score", "value", "verdict", "label", "rating")
 _REASON_NAMES: Final = ("reason", "reasoning", "explanation", "rationale", "comment")
+_THOUGHT_ENDS: Final = "</think>"  # some models think in their answer
+_MOST_STARTS: Final = 50
 _FENCE: Final = re.compile(r"```(?:json)?\s*\n(.*?)\n\s*```", re.DOTALL)
 
 
@@ -234,35 +236,55 @@ def _text(value: Any) -> str | None:
 
 
 def read_verdict(text: str, shape: ScoreShape) -> Verdict:
-    """The verdict that a model's text states.
+    """The verdict that a model's text states; what it thought aloud before is none.
 
     Raises:
-        EvaluationFailed: no JSON object, no score in it, or one outside its shape: no score is made up.
+        EvaluationFailed: no JSON object, no score in it, several that differ, or one outside its shape: no score is
+            made up.
     """
-    found = next(_objects(text), None)
-    if found is None:
+    found = _objects(text)
+    if not found:
         raise EvaluationFailed("not_json")
-    named = [found[name] for name in _VALUE_NAMES if name in found]
-    if not named:
+    stated = [one for one in found if _has_score(one)]
+    if not stated:
         raise EvaluationFailed("no_score")
-    reasons = [str(found[name]) for name in _REASON_NAMES if found.get(name)]
-    return Verdict(value=shape.value(named[0]), reason=reasons[0][:4000] if reasons else None)
+    values = [next(one[name] for name in _VALUE_NAMES if name in one) for one in stated]
+    if any(value != values[0] for value in values[1:]):
+        raise EvaluationFailed("several_scores")
+    reasons = [str(stated[0][name]) for name in _REASON_NAMES if stated[0].get(name)]
+    return Verdict(value=shape.value(values[0]), reason=reasons[0][:4000] if reasons else None)
 
 
-def _objects(text: str) -> Iterator[dict[str, Any]]:
-    """JSON objects in a text: the whole of it, a fenced part, or the first that begins anywhere."""
-    for part in (text, *_FENCE.findall(text)):
+def _has_score(found: Mapping[str, Any]) -> bool:
+    return any(name in found for name in _VALUE_NAMES)
+
+
+def _objects(text: str) -> list[dict[str, Any]]:
+    """JSON objects in a text: the whole of it, else its fenced parts with a score, else all that begin anywhere."""
+    whole = _object(text)
+    if whole is not None:
+        return [whole]
+    said = text.rpartition(_THOUGHT_ENDS)[2]
+    fenced = [value for part in _FENCE.findall(said) if (value := _object(part)) is not None and _has_score(value)]
+    return fenced or list(_scattered(said))
+
+
+def _object(text: str) -> dict[str, Any] | None:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _scattered(text: str) -> Iterator[dict[str, Any]]:
+    """Objects between other words, none that lies in another."""
+    decoder, ends = json.JSONDecoder(), 0
+    for start in [place for place, character in enumerate(text) if character == "{"][:_MOST_STARTS]:
+        if start < ends:
+            continue
         try:
-            value = json.loads(part)
+            value, ends = decoder.raw_decode(text, start)
         except ValueError:
             continue
-        if isinstance(value, dict):
-            yield value
-    decoder = json.JSONDecoder()
-    for start in [place for place, character in enumerate(text) if character == "{"][:50]:
-        try:
-            value, _ = decoder.raw_decode(text, start)
-        except ValueError:
-            continue
-        if isinstance(value, dict):
-            yield value
+        yield value

@@ -114,12 +114,30 @@ def test_verdicts_are_read(text: str, shape: dict[str, Any], value: Any) -> None
         ('{"score": 1}', "wrong_type"),
         ('{"score": null}', "wrong_type"),
         ('{"score": NaN}', "wrong_type"),
+        ('Either {"score": true} or {"score": false}.', "several_scores"),
+        ('[{"score": true}, {"score": false}]', "several_scores"),
+        ('<think>{"score": true}</think> I cannot say.', "not_json"),
     ],
 )
 def test_what_is_no_verdict_is_an_error(text: str, word: str) -> None:
     with pytest.raises(EvaluationFailed) as failure:
         read_verdict(text, ScoreShape(name="x", data_type="boolean"))
     assert failure.value.reason == word
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '<think>First I thought {"score": 0.2}, but it is right.</think>\n{"reason": "right", "score": 0.9}',
+        '{"reason": "right", "why": "it closes </think> itself", "score": 0.9}',
+        'Of {"question": "how?"} I say {"reason": "right", "score": 0.9}',
+        '```json\n{"question": "how?"}\n```\n{"reason": "right", "score": 0.9}',
+        'So: {"reason": "right", "score": 0.9, "parts": {"score": 0.1}}. Again: {"score": 0.9}',
+    ],
+)
+def test_the_verdict_is_told_from_other_objects(text: str) -> None:
+    found = read_verdict(text, ScoreShape(name="x", data_type="numeric", minimum=0, maximum=1))
+    assert (found.value, found.reason) == (0.9, "right")
 
 
 def share(good: int, n: int) -> Cell:
