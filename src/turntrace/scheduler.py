@@ -160,7 +160,7 @@ class Scheduler:
 
     def _plan_slot(self, evaluator: Evaluator) -> None:
         """Plan an evaluator's present slot, unless somebody has."""
-        name, now_us, lease = f"evaluator:{evaluator.id}", self._wall(), self._lease
+        name, now_us, lease = leases.EVALUATOR + evaluator.id, self._wall(), self._lease
         slot_at_us = self._due_slot(evaluator, name, now_us)
         if slot_at_us is None or lease is None:
             return

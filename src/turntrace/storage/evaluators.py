@@ -9,7 +9,7 @@ from sqlalchemy import Connection, delete, func, select, update
 from turntrace.errors import InvalidInput, NotFound
 from turntrace.evaluation.judge import kept_key
 from turntrace.records.evaluator import Evaluator
-from turntrace.storage import bulk, tables
+from turntrace.storage import bulk, leases, tables
 from turntrace.storage.narrow import json_object
 from turntrace.storage.queries import evaluators as queries
 
@@ -146,6 +146,7 @@ def remove(connection: Connection, evaluator_id: str) -> None:
     connection.execute(delete(tables.evaluator_version).where(_v.evaluator_id == evaluator_id))
     connection.execute(delete(tables.evaluation).where(_n.evaluator_id == evaluator_id))
     connection.execute(delete(tables.backfill).where(_b.evaluator_id == evaluator_id))
+    leases.forget_runs(connection, leases.EVALUATOR + evaluator_id)
 
 
 def advance(connection: Connection, evaluator_id: str, watermark_us: int) -> None:

@@ -16,6 +16,8 @@ from sqlalchemy import BigInteger, Connection, and_, case, delete, func, literal
 from turntrace.storage import bulk, tables
 from turntrace.storage.narrow import json_object
 
+EVALUATOR: Final = "evaluator:"  # before the id of one: the name of the job that plans for it
+
 _l = tables.lease.c
 _r = tables.job_run.c
 
@@ -167,11 +169,20 @@ def prune_runs(connection: Connection, *, before_us: int, done_before_us: int) -
     """Forget runs of slots before an instant; those that ended well already before `done_before_us`.
 
     The last run of a job that ended well stays until `before_us`: a job that runs every few seconds would else leave
-    hundreds of thousands of rows that say nothing. Answers how many runs were forgotten.
+    hundreds of thousands of rows that say nothing. The last run for an evaluator stays as long as the evaluator: the
+    next leader must know which slot of a month was run. Answers how many runs were forgotten.
     """
-    forgotten = int(connection.execute(delete(tables.job_run).where(_r.slot_at_us < before_us)).rowcount)
+    past = _r.slot_at_us < before_us
+    is_kept = _r.job.startswith(EVALUATOR, autoescape=True)
+    forgotten = int(connection.execute(delete(tables.job_run).where(past, ~is_kept)).rowcount)
     for job in list(job_names(connection)):
-        until_us = min(done_before_us, last_slot(connection, job) or 0)
-        old = delete(tables.job_run).where(_r.job == job, _r.slot_at_us < until_us, _r.status == "done")
+        last_us = last_slot(connection, job) or 0
+        is_done = and_(_r.status == "done", _r.slot_at_us < done_before_us)
+        old = delete(tables.job_run).where(_r.job == job, _r.slot_at_us < last_us, or_(past, is_done))
         forgotten += int(connection.execute(old).rowcount)
     return forgotten
+
+
+def forget_runs(connection: Connection, job: str) -> None:
+    """Forget all runs of a job that there is no more."""
+    connection.execute(delete(tables.job_run).where(_r.job == job))

@@ -11,6 +11,7 @@ from tests.integration.evaluation.bench import CHECK, add, put, rows, some
 from turntrace import scheduler
 from turntrace.errors import InvalidInput
 from turntrace.evaluation.definition import read_definition
+from turntrace.jobs.compact import RUNS_KEPT_US
 from turntrace.jobs.schedule import cron_trigger, latest_slot
 from turntrace.storage import evaluators, leases
 from turntrace.storage.database import Database
@@ -127,6 +128,39 @@ def test_a_leader_that_was_paused_begins_nothing(database: Database) -> None:
     paused._look_at_evaluators()
     assert (_slots(database), rows(database)) == ([], [])
     database.transact(evaluators.remove, evaluator.id)
+
+
+def test_a_monthly_slot_is_not_run_again_by_a_leader_that_comes_weeks_later(database: Database) -> None:
+    evaluator = add(database, {**CHECK, "schedule": {"cron": "0 6 1 * *"}}, now_us=us("2026-10-20"))
+    for text in ("2026-11-01T06:00:01", "2026-11-09", "2026-11-20", "2026-12-01T06:00:01"):
+        now_us = us(text)
+        _lead(database, now_us)
+        database.transact(leases.prune_runs, before_us=now_us - RUNS_KEPT_US, done_before_us=now_us - 1)
+    assert _slots(database) == [us("2026-12-01T06:00:00")]
+    with database.read() as connection:
+        assert queries.get(connection, evaluator.id).watermark_us >= us("2026-12-01")
+    database.transact(evaluators.remove, evaluator.id)
+    assert _slots(database) == []
+
+
+def test_nothing_is_planned_between_monthly_slots(database: Database) -> None:
+    add(database, {**CHECK, "schedule": {"cron": "0 6 1 * *"}}, now_us=us("2026-10-20"))
+    _lead(database, us("2026-11-01T06:00:01"))
+    now_us = us("2026-11-20")
+    database.transact(leases.prune_runs, before_us=now_us - RUNS_KEPT_US, done_before_us=now_us)
+    put(database, *some(2), at_us=us("2026-11-19"))
+    _lead(database, now_us)
+    assert rows(database) == []
+    _lead(database, us("2026-12-01T06:00:01"))
+    assert len(rows(database)) == 2
+
+
+def _lead(database: Database, now_us: int) -> None:
+    """One look by a leader that has just begun."""
+    leader = scheduler.Scheduler(database, (), wall=lambda: now_us)
+    assert leader._keep_lease()
+    leader._look_at_evaluators()
+    leader.stop()
 
 
 def test_a_definition_that_this_release_cannot_read_is_blocked_and_says_so(database: Database) -> None:
