@@ -17,7 +17,11 @@ def test_no_cursor_is_no_position() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "x", "e30", "WzEsMl0", "ünï", "W10", "[1,2]", "A" * 5000, encode(2**63, "x"), encode(1, "x" * 1001)]
+    "text",
+    [
+        *("", "x", "e30", "WzEsMl0", "ünï", "W10", "[1,2]", "A" * 5000, encode(2**63, "x"), encode(1, "x" * 1001)),
+        *(encode(1, "a\0b"), encode(1, "half an emoji: \ud83d")),
+    ],
 )
 def test_a_foreign_cursor_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput, match="next_cursor"):

@@ -281,6 +281,7 @@ def test_scores_filter_traces_by_name_and_value(database: Database) -> None:
         "quality>0.5": {good.id},
         "quality <= 0.2": {bad.id},
         "quality=0.9": {good.id},
+        "quality=1e400": set(),
         "thumbs=true": {good.id},
         "thumbs=false": set(),
         "topic=tea": {bad.id},
@@ -289,7 +290,7 @@ def test_scores_filter_traces_by_name_and_value(database: Database) -> None:
     with database.read() as c:
         for text, expected in cases.items():
             assert {trace.id for trace in traces.list_traces(c, TraceFilter(score=text)).items} == expected, text
-        for text in ("quality>good", "<3", "=x"):
+        for text in ("quality>good", "<3", "=x", "quality<1e400", "quality>nan"):
             with pytest.raises(InvalidInput, match="score"):
                 traces.list_traces(c, TraceFilter(score=text))
         assert {score.name for score in traces.find_traces(c, good.id)[0].scores} == {"quality", "thumbs"}

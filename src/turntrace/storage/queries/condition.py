@@ -1,6 +1,7 @@
 """Filters as SQL: one function a filter, so that each list says which it honours."""
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from decimal import ROUND_CEILING, Decimal
@@ -186,7 +187,7 @@ def _comparison(operator: str, value: str) -> Condition:
 
 def _number(text: str) -> float | None:
     try:
-        number = Decimal(text)
-    except ArithmeticError:
+        number = float(Decimal(text))
+    except (ArithmeticError, ValueError):  # ValueError: a signalling NaN
         return None
-    return float(number) if number.is_finite() else None
+    return number if math.isfinite(number) else None

@@ -3,12 +3,15 @@
 import base64
 import binascii
 import json
+import re
 from typing import Final
 
 from turntrace.errors import InvalidInput
 
 MAX_LIMIT: Final = 1000
 DEFAULT_LIMIT: Final = 50
+
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 Position = tuple[int, str]
 
@@ -32,6 +35,11 @@ def decode(cursor: str | None) -> Position | None:
         at_us, key = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
     except (binascii.Error, UnicodeError, ValueError, TypeError, RecursionError):
         raise InvalidInput("cursor: use `next_cursor` of the page before, unchanged", field="cursor") from None
-    if type(at_us) is not int or not isinstance(key, str) or not -(2**63) <= at_us < 2**63 or len(key) > 1000:
+    if type(at_us) is not int or not -(2**63) <= at_us < 2**63 or not _is_key(key):
         raise InvalidInput("cursor: use `next_cursor` of the page before, unchanged", field="cursor")
     return at_us, key
+
+
+def _is_key(key: object) -> bool:
+    """Whether a column may hold this: no database takes half an emoji, and PostgreSQL no U+0000."""
+    return isinstance(key, str) and len(key) <= 1000 and "\0" not in key and not _SURROGATE.search(key)
