@@ -23,6 +23,7 @@ _CONTENT, _NUMBERS = "content", "numbers"
 BEGIN: Final = (0, "")
 
 _t, _o, _c, _s = tables.trace.c, tables.observation.c, tables.content.c, tables.score.c
+_remark = tables.comment.c
 _r, _h, _stone = tables.rollup.c, tables.histogram.c, tables.tombstone.c
 # Datasets are made by people, to last: what became of a turn in them goes with its subject, not with its age.
 _CURATED: Final = frozenset({tables.dataset_item, tables.run_item})
@@ -92,16 +93,20 @@ def keep_position(connection: Connection, walk: Walk, reached: tuple[int, str], 
 
 def look(connection: Connection, walk: Walk, after: tuple[int, str], now_us: int, limit: int) -> Found:
     """The next turns of a walk; never more than `limit` rows are looked at."""
-    wanted = [_t.started_at_us < now_us - walk.days * DAY_US, _after(after)]
+    end_us = now_us - walk.days * DAY_US
+    wanted = [_t.started_at_us < end_us, _after(after)]
     if walk.environment is not None:
         wanted.append(_t.environment == walk.environment)
     elif walk.others:
         wanted.append(_t.environment.not_in(walk.others))
-    columns = (_t.id, _t.started_at_us, _t.status, _t.tags, _has_texts().label("has_texts"))
+    columns = (_t.id, _t.started_at_us, _t.status, _t.tags, _t.error_count, _has_texts().label("has_texts"))
     statement = select(*columns).where(*wanted).order_by(_t.started_at_us, _t.id).limit(limit)
     bulk.go_in_order(connection)
     rows = connection.execute(statement).all()
     due = [row for row in rows if row.has_texts or walk.kind == _NUMBERS]
+    if len(due) < len(rows):
+        said = _said_of(connection, [row for row in rows if not row.has_texts], end_us)
+        due = [row for row in rows if row.has_texts or row.id in said]
     spared = _spared(connection, due, walk.spared)
     reached = (int(rows[-1].started_at_us), str(rows[-1].id)) if rows else after
     return Found(tuple(row.id for row in due if row.id not in spared), reached, len(rows) < limit)
@@ -118,6 +123,35 @@ def _has_texts() -> ColumnElement[bool]:
     return or_(*(text.is_not(None) for text in texts), exists().where(_c.turn_id == _t.id))
 
 
+def _said_of(connection: Connection, rows: Sequence[Any], end_us: int) -> set[str]:
+    """Those of these turns, which have no texts of their own (any more), that have old ones hanging on them.
+
+    Judgements and remarks come when they like: they go by their own age. Messages of steps without other texts are
+    those of errors: of the many other turns no step is read. By ids: a planner may read a whole table for an EXISTS.
+    """
+    if not rows:
+        return set()
+    ids, failed = [row.id for row in rows], [row.id for row in rows if row.error_count]
+    scored = (bulk.among(connection, _s.turn_id, ids), _s.created_at_us < end_us, or_(_written(), _worded()))
+    quoted = (bulk.among(connection, _remark.turn_id, ids), _remark.created_at_us < end_us, _remark.quote.is_not(None))
+    statements = [select(_s.turn_id).where(*scored), select(_remark.turn_id).where(*quoted)]
+    if failed:
+        statements.append(select(_o.turn_id).where(bulk.among(connection, _o.turn_id, failed), _messages()))
+    return {row[0] for statement in statements for row in connection.execute(statement)}
+
+
+def _messages() -> ColumnElement[bool]:
+    return or_(_o.status_message.is_not(None), _o.error_message.is_not(None))
+
+
+def _written() -> ColumnElement[bool]:
+    return or_(_s.comment.is_not(None), _s.details.is_not(None))
+
+
+def _worded() -> ColumnElement[bool]:
+    return and_(_s.data_type.in_(("text", "correction")), _s.text.is_not(None))
+
+
 def _spared(connection: Connection, rows: Sequence[Any], flags: frozenset[str]) -> set[str]:
     found = set()
     if "error" in flags:
@@ -127,7 +161,7 @@ def _spared(connection: Connection, rows: Sequence[Any], flags: frozenset[str]) 
     ids = [row.id for row in rows if row.id not in found]
     if "annotated" in flags and ids:
         scored = select(_s.turn_id).where(_s.turn_id.in_(ids), _s.source == "human")
-        remarked = select(tables.comment.c.turn_id).where(tables.comment.c.turn_id.in_(ids))
+        remarked = select(_remark.turn_id).where(_remark.turn_id.in_(ids))
         found |= {row[0] for statement in (scored, remarked) for row in connection.execute(statement)}
     return found
 
@@ -146,17 +180,14 @@ def _drop_contents(connection: Connection, turn_ids: Sequence[str]) -> Mapping[s
     bulk.delete_keys(connection, tables.received, "turn_id", turn_ids)
     blank = {"input_preview": None, "output_preview": None, "error_message": None}
     connection.execute(update(tables.trace).where(bulk.among(connection, _t.id, turn_ids)).values(blank))
-    said = and_(
-        bulk.among(connection, _o.turn_id, turn_ids), or_(_o.status_message.is_not(None), _o.error_message.is_not(None))
-    )
+    said = and_(bulk.among(connection, _o.turn_id, turn_ids), _messages())
     connection.execute(update(tables.observation).where(said).values(status_message=None, error_message=None))
-    written = and_(bulk.among(connection, _s.turn_id, turn_ids), or_(_s.comment.is_not(None), _s.details.is_not(None)))
+    written = and_(bulk.among(connection, _s.turn_id, turn_ids), _written())
     connection.execute(update(tables.score).where(written).values(comment=None, details=None))
-    remarks = tables.comment
-    quoted = and_(bulk.among(connection, remarks.c.turn_id, turn_ids), remarks.c.quote.is_not(None))
-    connection.execute(update(remarks).where(quoted).values(quote=None))
-    texts = and_(bulk.among(connection, _s.turn_id, turn_ids), _s.data_type.in_(("text", "correction")))
-    connection.execute(update(tables.score).where(texts).values(text=None))
+    quoted = and_(bulk.among(connection, _remark.turn_id, turn_ids), _remark.quote.is_not(None))
+    connection.execute(update(tables.comment).where(quoted).values(quote=None))
+    worded = and_(bulk.among(connection, _s.turn_id, turn_ids), _worded())
+    connection.execute(update(tables.score).where(worded).values(text=None))
     return {"content": deleted}
 
 

@@ -16,6 +16,7 @@ from sqlalchemy import event, insert, text
 
 from turntrace.jobs import archive, retain
 from turntrace.records.erasure import Target
+from turntrace.records.observation import ErrorInfo
 from turntrace.records.retention import parsed
 from turntrace.records.score import Score
 from turntrace.storage import belonging, meter, retention, rollups, tables
@@ -26,6 +27,7 @@ DAY = retention.DAY_US
 NOW = s.T0 + 500 * DAY
 ANNA = Target(kind="subject", user_ids=("anna",))
 DEFAULT = parsed("content=30,numbers=400")
+NO_TEXTS = {"input": None, "output": None, "parameters": {}, "prompt": None, "tool_calls": (), "metadata": {}}
 _OF_PEOPLE = ("user", "session", "tag")
 
 
@@ -112,6 +114,30 @@ def test_texts_go_after_a_month_and_turns_after_400_days(database: Database) -> 
     assert len(s.summed(database)) < len(before)
     assert set(ids(database, "session", "session_id")) == {"s2", "s3"}
     assert run(database) == {"left": 0}
+
+
+def test_texts_go_from_turns_that_have_no_content_too(database: Database) -> None:
+    bare = {"input": None, "output": None, "input_preview": None, "output_preview": None, "metadata": {}}
+    failed = s.generation(4, 1, status="error", error=ErrorInfo(type="E", message="no kettle"), **NO_TEXTS)
+    steps: dict[int, Any] = {n: () for n in (1, 2, 3, 5)} | {4: (failed,)}
+    s.write(database, *(s.end(aged(n, 31, observations=found, **bare)) for n, found in steps.items()))
+    assert ids(database, "content") == []
+    fields = {"name": "n", "source": "user", "created_at_us": 1}
+    opinion = Score(id="x1", turn_id=s.turn_id(1), data_type="boolean", value=True, comment="I am ill", **fields)
+    reason = Score(id="x2", turn_id=s.turn_id(2), data_type="text", value="I am ill", metadata={"a": "b"}, **fields)
+    fields |= {"created_at_us": NOW - DAY, "data_type": "boolean", "value": True}
+    young = Score(id="x5", turn_id=s.turn_id(5), comment="hm", **fields)
+    s.write(database, scores=(opinion, reason, young))
+    remark = {"text": "hm", "author": "eve", "quote": "my kettle", "created_at_us": 1, "updated_at_us": 1}
+    with database.write() as c:
+        c.execute(insert(tables.comment).values(id="3", turn_id=s.turn_id(3), **remark))
+    assert retain.rehearse(database, rules=DEFAULT, wall=lambda: NOW) == {"content": 4}
+    run(database)
+    said = {row["id"]: (row["comment"], row["text"], row["details"]) for row in s.rows(database, "score")}
+    assert said == {"x1": (None, None, None), "x2": (None, None, None), "x5": ("hm", None, None)}
+    assert [row["quote"] for row in s.rows(database, "comment")] == [None]
+    assert [row["error_message"] for row in s.rows(database, "observation")] == [None]
+    assert retain.rehearse(database, rules=DEFAULT, wall=lambda: NOW) == {}
 
 
 def test_rules_by_environment_and_flag(database: Database) -> None:
