@@ -16,6 +16,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from sqlalchemy import Connection
 
 from turntrace.errors import InvalidInput, NotFound, TurntraceError
+from turntrace.evaluation.definition import Definition
 from turntrace.jobs import planning
 from turntrace.jobs.compact import compact
 from turntrace.jobs.erase import erase, is_erasure_due, is_scrub_due, scrub_file
@@ -115,6 +116,7 @@ class Scheduler:
         self._stopping = threading.Event()
         self._lease: leases.Lease | None = None
         self._slots: dict[str, int] = {}  # the latest slot that each evaluator was run for
+        self._given_up: dict[str, int] = {}  # slots of evaluators that failed half way
         self._timer = BackgroundScheduler(timezone="UTC", job_defaults={"coalesce": True, "max_instances": 1})
 
     def start(self) -> None:
@@ -159,10 +161,14 @@ class Scheduler:
             log.warning("evaluators were not looked at: %s", type(error).__name__)
 
     def _plan_slot(self, evaluator: Evaluator) -> None:
-        """Plan an evaluator's present slot, unless somebody has."""
+        """Plan an evaluator's present slot, unless somebody has; or go on with it."""
         name, now_us, lease = leases.EVALUATOR + evaluator.id, self._wall(), self._lease
-        slot_at_us = self._due_slot(evaluator, name, now_us)
-        if slot_at_us is None or lease is None:
+        definition = self._definition_of(evaluator, now_us)
+        if definition is None or lease is None:
+            return
+        slot_at_us = self._due_slot(definition, evaluator, name, now_us)
+        if slot_at_us is None:
+            self._go_on(evaluator, name, lease)
             return
         run_id = self._database.transact(_begin_held, lease, name, slot_at_us, now_us)
         self._slots[name] = slot_at_us
@@ -173,14 +179,27 @@ class Scheduler:
         )
         self._finish(job, run_id)
 
-    def _due_slot(self, evaluator: Evaluator, name: str, now_us: int) -> int | None:
+    def _go_on(self, evaluator: Evaluator, name: str, lease: leases.Lease) -> None:
+        """Plan what the look of a slot left: more than one look takes must not wait for a slot of another day."""
+        slot_at_us = self._slots[name]
+        if not planning.is_behind(evaluator, slot_at_us) or self._given_up.get(name) == slot_at_us:
+            return
         try:
-            definition = planning.definition_of(evaluator)
+            planning.plan(self._database, evaluator, now_us=slot_at_us, lease=lease)
+        except Exception as error:
+            self._given_up[name] = slot_at_us  # the next slot tries again
+            log.warning("the evaluator %s was not planned to its end: %s", evaluator.id, type(error).__name__)
+
+    def _definition_of(self, evaluator: Evaluator, now_us: int) -> Definition | None:
+        try:
+            return planning.definition_of(evaluator)
         except InvalidInput:
             if evaluator.blocked_until_us is None or evaluator.blocked_until_us <= now_us:
                 log.warning("the definition of the evaluator %s cannot be read", evaluator.id)
                 planning.plan(self._database, evaluator, now_us=now_us)  # which says so on its page
             return None
+
+    def _due_slot(self, definition: Definition, evaluator: Evaluator, name: str, now_us: int) -> int | None:
         if name not in self._slots:
             with self._database.read() as connection:
                 self._slots[name] = leases.last_slot(connection, name) or evaluator.created_at_us

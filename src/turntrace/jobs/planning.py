@@ -91,6 +91,11 @@ def plan(database: Database, evaluator: Evaluator, *, now_us: int, lease: leases
     return planned
 
 
+def is_behind(evaluator: Evaluator, slot_at_us: int) -> bool:
+    """Whether the look of a slot left something that was stored before it."""
+    return evaluator.watermark_us < slot_at_us - SESSION_OVERLAP_US - WATERMARK_EVERY_US
+
+
 def _plan(
     connection: Connection,
     evaluator: Evaluator,

@@ -1,6 +1,7 @@
 """Schedules: slots by interval and cron, each run once; a leader that dies is followed, a paused one is fenced."""
 
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,6 +12,7 @@ from tests.integration.evaluation.bench import CHECK, add, put, rows, some
 from turntrace import scheduler
 from turntrace.errors import InvalidInput
 from turntrace.evaluation.definition import read_definition
+from turntrace.jobs import planning
 from turntrace.jobs.compact import RUNS_KEPT_US
 from turntrace.jobs.schedule import cron_trigger, latest_slot
 from turntrace.storage import evaluators, leases
@@ -153,6 +155,28 @@ def test_nothing_is_planned_between_monthly_slots(database: Database) -> None:
     assert rows(database) == []
     _lead(database, us("2026-12-01T06:00:01"))
     assert len(rows(database)) == 2
+
+
+@pytest.mark.parametrize("target", ["trace", "session"])
+def test_a_day_with_more_turns_than_one_look_takes_is_planned_to_its_end(
+    database: Database, monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    monkeypatch.setattr(planning, "PAGE", 2)
+    monkeypatch.setattr(planning, "MOST_PAGES", 2)
+    check = {"name": "repeated_question"} if target == "session" else CHECK["check"]
+    values = {**CHECK, "target": target, "check": check, "schedule": {"cron": "0 6 * * *"}, "idle_seconds": 60}
+    add(database, values, now_us=us("2026-11-19"))
+    for number in range(11):
+        at_us = us("2026-11-19T12:00:00") + number
+        put(database, *(replace(one, started_at_us=at_us) for one in some(1, session_id=f"s-{number}")), at_us=at_us)
+    now_us = us("2026-11-20T06:00:01")
+    leader = scheduler.Scheduler(database, (), wall=lambda: now_us)
+    assert leader._keep_lease()
+    for _ in range(5):
+        leader._look_at_evaluators()
+    leader.stop()
+    assert len(rows(database)) == 11
+    assert _slots(database) == [us("2026-11-20T06:00:00")]
 
 
 def _lead(database: Database, now_us: int) -> None:
