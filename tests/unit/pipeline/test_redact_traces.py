@@ -59,7 +59,7 @@ EVERYWHERE = trace(
         observation(
             name=TEXT,
             status_message=TEXT,
-            error=ErrorInfo(type="ValueError", message=TEXT, stack=TEXT),
+            error=ErrorInfo(type=TEXT, message=TEXT, stack=TEXT),
             tags=(TEXT,),
             prompt=PromptLink(name="p", version=1, variables={"who": TEXT}),
             parameters={"stop": [TEXT]},

@@ -32,6 +32,7 @@ _SETTLED: Final = re.compile(
 _NEEDS_DIGIT: Final = frozenset(
     {"PHONE_NUMBER", "BANK_ACCOUNT", "IBAN_CODE", "CREDIT_CARD", "US_SSN", "PASSPORT_NUMBER", "DATE_OF_BIRTH"}
 )
+_CLASS: Final = re.compile(r"[A-Za-z0-9_]{1,80}\Z")  # of an error; some instrumentations write a sentence there
 _REASON: Final = re.compile(r"[a-z0-9 ]{1,60}\Z")
 
 Findings = dict[str, Known]
@@ -232,7 +233,7 @@ def _withheld(value: Any, sign: str) -> Any:
     if isinstance(value, Mapping):
         return {"withheld": sign}
     if isinstance(value, ErrorInfo):
-        return ErrorInfo(type=value.type, message=sign)
+        return ErrorInfo(type=value.type if _CLASS.match(value.type) else "Error", message=sign)
     if isinstance(value, PromptLink):
         return replace(value, variables={"withheld": sign})
     if isinstance(value, tuple):
@@ -279,8 +280,9 @@ def _visited(value: Any, visitor: _Visitor, name: str) -> Any:
 
 
 def _error(value: ErrorInfo, visitor: _Visitor) -> ErrorInfo:
+    kind = value.type if _CLASS.match(value.type) else visitor.text(value.type)
     message = visitor.text(value.message) if value.message else value.message
     stack = visitor.text(value.stack) if value.stack else value.stack
-    if message is value.message and stack is value.stack:
+    if kind is value.type and message is value.message and stack is value.stack:
         return value
-    return replace(value, message=message, stack=stack)
+    return replace(value, type=kind, message=message, stack=stack)
