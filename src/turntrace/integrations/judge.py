@@ -90,7 +90,9 @@ class JudgeClient:
             raise EvaluationFailed("timeout") from None
         except ssl.SSLError:
             raise EvaluationFailed("tls") from None
-        except (OSError, http.client.HTTPException):
+        except (ConnectionResetError, http.client.HTTPException):
+            raise EvaluationFailed("broken_off") from None  # it may have worked on the question, and charge for it
+        except OSError:
             raise EvaluationFailed("unreachable") from None
 
 

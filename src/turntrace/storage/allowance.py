@@ -12,6 +12,10 @@ from turntrace.storage.queries import evaluators as queries
 DAY_US: Final = 86_400_000_000
 UNKNOWN_COST_NANO: Final = 10_000_000  # a cent: what is reserved, and counted, for a run without a known price
 
+# Errors of judges that took no question, or refused it unread: nobody charges for those.
+_FREE: Final = frozenset({"address_not_allowed", "unknown_host", "unreachable", "tls", "http_503", "http_529"})
+_REFUSED: Final = "http_4"
+
 _b = tables.budget.c
 Ending = tuple[Claim, Outcome]
 
@@ -42,7 +46,8 @@ def reserve(connection: Connection, evaluator_id: str, cap: int | None, wanted: 
 
 
 def settle(connection: Connection, endings: Iterable[Ending], *, now_us: int) -> None:
-    """What was reserved becomes what was spent; a run without a known price counts as what was reserved for it."""
+    """What was reserved becomes what was spent; a run without a known price counts as what was reserved for it, unless
+    no judge took the question."""
     by_evaluator: dict[str, list[Ending]] = {}
     for claim, outcome in endings:
         if claim.reserved_nano:
@@ -68,7 +73,11 @@ def _settle(connection: Connection, evaluator_id: str, endings: Sequence[Ending]
 def _spent(claim: Claim, outcome: Outcome) -> int:
     if outcome.cost_nano is not None:
         return outcome.cost_nano
-    return claim.reserved_nano if outcome.judge_turn_id is not None else 0
+    return claim.reserved_nano if outcome.judge_turn_id is not None and not _is_free(outcome.error or "") else 0
+
+
+def _is_free(error: str) -> bool:
+    return error in _FREE or error.startswith(_REFUSED)
 
 
 def _key(evaluator_id: str, now_us: int) -> tuple[str, int]:

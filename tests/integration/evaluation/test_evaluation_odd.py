@@ -18,7 +18,7 @@ from tests.integration.evaluation.bench import (
     scores,
     some,
 )
-from turntrace.errors import DatabaseUnavailable
+from turntrace.errors import DatabaseUnavailable, EvaluationFailed
 from turntrace.jobs import planning
 from turntrace.jobs.evaluate import Evaluation
 from turntrace.storage import evaluations, leases
@@ -143,3 +143,15 @@ def test_a_claim_that_is_anothers_is_not_renewed(database: Database) -> None:
     assert _lease_ends(database) == before
     assert database.transact(evaluations.renew, [second], lease_us=MINUTE_US) == 1
     assert _lease_ends(database) > before
+
+
+@pytest.mark.parametrize(
+    ("word", "spent"),
+    [("unreachable", 0), ("http_429", 0), ("http_503", 0), ("timeout", 30_000_000), ("broken_off", 30_000_000)],
+)
+def test_a_judge_that_took_no_question_burns_no_budget(database: Database, word: str, spent: int) -> None:
+    evaluator = add(database, {**JUDGE, "daily_budget_usd": "0.05"})
+    put(database, *some(3))
+    assert evaluate(database, evaluator, means(Judge(EvaluationFailed(word)))) == 3
+    (budget,) = rows(database, "budget")
+    assert (budget["spent_nano"], budget["reserved_nano"]) == (spent, 0)

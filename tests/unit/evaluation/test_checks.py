@@ -73,6 +73,12 @@ def test_retrieval_is_measured_against_labels(metric: str, expected: float) -> N
     assert found("retrieval", {"documents": [{"id": "x"}], "expected": None}) is None
 
 
+def test_one_of_five_relevant_documents_alone_is_no_full_gain() -> None:
+    document = {"documents": [{"id": "a"}], "expected": {"documents": ["a", "b", "c", "d", "e"]}}
+    values = [found("retrieval", document, metric="ndcg", k=k) for k in (10, 1)]
+    assert [one and one.number for one in values] == [pytest.approx(0.339, abs=0.001), 1.0]
+
+
 def test_a_question_that_comes_again_is_noticed() -> None:
     turns = [
         {"question": "How do I descale my kettle?"},

@@ -12,17 +12,18 @@ from turntrace.evaluation.template import compile_path, select
 Hits = Sequence[bool]
 
 
-def _ndcg(hits: Hits, wanted: int) -> float:
+def _ndcg(hits: Hits, wanted: int, k: int) -> float:
+    """Järvelin and Kekäläinen (2002): the best that `k` places could hold, not those that were filled, is 1."""
     gain = sum(1 / math.log2(rank + 2) for rank, hit in enumerate(hits) if hit)
-    ideal = sum(1 / math.log2(rank + 2) for rank in range(min(wanted, len(hits))))
+    ideal = sum(1 / math.log2(rank + 2) for rank in range(min(wanted, k)))
     return gain / ideal if ideal else 0.0
 
 
-_METRICS: Final[Mapping[str, Callable[[Hits, int], float]]] = {
-    "hit_rate": lambda hits, wanted: float(any(hits)),
-    "precision": lambda hits, wanted: sum(hits) / len(hits) if hits else 0.0,
-    "recall": lambda hits, wanted: sum(hits) / wanted,
-    "mrr": lambda hits, wanted: next((1 / rank for rank, hit in enumerate(hits, 1) if hit), 0.0),
+_METRICS: Final[Mapping[str, Callable[[Hits, int, int], float]]] = {
+    "hit_rate": lambda hits, wanted, k: float(any(hits)),
+    "precision": lambda hits, wanted, k: sum(hits) / len(hits) if hits else 0.0,
+    "recall": lambda hits, wanted, k: sum(hits) / wanted,
+    "mrr": lambda hits, wanted, k: next((1 / rank for rank, hit in enumerate(hits, 1) if hit), 0.0),
     "ndcg": _ndcg,
 }
 
@@ -38,7 +39,7 @@ def _retrieval(options: Options) -> Check:
         if not wanted:
             return None
         ids = list(dict.fromkeys(_ids(select(found_path, document))))[:k]
-        value = _METRICS[metric]([item in wanted for item in ids], len(wanted))
+        value = _METRICS[metric]([item in wanted for item in ids], len(wanted), k)
         reason = f"{len(wanted & set(ids))} of {len(wanted)} relevant documents among the first {k}"
         return Finding(number=value, reason=reason)
 
