@@ -109,10 +109,15 @@ def broken_at(connection: Connection) -> int | None:
             return None
 
 
-def _end_of_chain(connection: Connection) -> str:
-    """The hash of the last row. Its fence is locked first, so that two writers cannot chain to the same row."""
+def wait_for_others(connection: Connection) -> None:
+    """Nobody else writes to the log until the transaction ends: what is noted in it may be read, changed, written."""
     fence = tables.fence.c.name
     connection.execute(select(fence).where(fence == FENCE).with_for_update())
+
+
+def _end_of_chain(connection: Connection) -> str:
+    """The hash of the last row. Its fence is locked first, so that two writers cannot chain to the same row."""
+    wait_for_others(connection)
     audit = tables.audit
     row = connection.execute(select(audit.c.hash).order_by(audit.c.id.desc()).limit(1)).first()
     return str(row.hash) if row is not None else FIRST_HASH

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from turntrace.errors import InvalidInput, NotFound
 from turntrace.records.window import Window
-from turntrace.storage import switches
+from turntrace.storage import audit, switches
 
 NAME: Final = "capture_windows"
 MOST_MINUTES: Final = 240
@@ -31,6 +31,7 @@ def open_window(connection: Connection, window: Window, *, now_us: int) -> None:
     minutes = (window.until_us - window.from_us) / 60_000_000
     if not 0 < minutes <= MOST_MINUTES:
         raise InvalidInput(f"minutes: 1 to {MOST_MINUTES}", field="minutes")
+    audit.wait_for_others(connection)  # or a window closed at the same time would be written back
     known = list_windows(connection, now_us=now_us)
     if len(known) >= MOST_WINDOWS:
         raise InvalidInput(f"there are {MOST_WINDOWS} windows open: close one first", field="minutes")
@@ -43,6 +44,7 @@ def close_window(connection: Connection, window_id: str, *, author: str, now_us:
     Raises:
         NotFound: it is not open.
     """
+    audit.wait_for_others(connection)
     known = list_windows(connection, now_us=now_us)
     found = next((window for window in known if window.id == window_id), None)
     if found is None:
