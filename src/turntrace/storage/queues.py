@@ -175,6 +175,8 @@ def _item_row(queue: Queue, turn: Any, number: int, now_us: int) -> dict[str, An
 
 def claim(connection: Connection, queue: Queue, reviewer: str, *, now_us: int) -> QueueItem | None:
     """The next turn for this reviewer, theirs until the lease ends; first the one they have open. None: no more."""
+    # One at a time: of two looks at once by one reviewer, the second is to see what the first has opened.
+    connection.execute(select(_q.id).where(_q.id == queue.id).with_for_update())
     own = select(tables.queue_item).where(_i.queue_id == queue.id, _i.status == "claimed", _i.reviewer == reviewer)
     row = connection.execute(own.order_by(_i.created_at_us, _i.id).limit(1).with_for_update()).mappings().first()
     if row is None:

@@ -146,6 +146,20 @@ def test_reviewers_at_once_never_get_the_same_turn(database: Database) -> None:
     assert len(s.rows(database, "score")) == 24
 
 
+def test_a_reviewer_who_looks_twice_at_once_gets_one_turn_once(database: Database) -> None:
+    queue, ids = make(database, reviewers=2), turns(database, 1)
+    database.transact(queues.fill, queue, ids, now_us=NOW)
+    found: list[QueueItem | None] = []
+    second = threading.Thread(target=lambda: found.append(claim(database, queue, "ada")))
+    with database.write() as connection:
+        found.append(queues.claim(connection, queue, "ada", now_us=NOW))
+        second.start()
+        second.join(0.5)  # it waits for us, or has gone past us by now
+    second.join(60)
+    assert len(found) == 2
+    assert found[0] == found[1]
+
+
 def test_a_queue_fills_itself_with_turns_of_yesterday_once(database: Database) -> None:
     ids = turns(database, 12)
     day = s.T0 - s.T0 % DAY_US + DAY_US
