@@ -19,7 +19,7 @@ from turntrace.pipeline.identify import Identifier, Pseudonym
 from turntrace.pipeline.merge import merge, merge_late
 from turntrace.pipeline.mode import FULL, METADATA, Modes
 from turntrace.pipeline.price import Pricer
-from turntrace.pipeline.record import amended, build, with_previews, without_content
+from turntrace.pipeline.record import amended, build, classed, nameless, with_previews, without_content
 from turntrace.pipeline.sample import HELD, Sampler
 from turntrace.pipeline.summary import summarise
 from turntrace.pipeline.truncate import truncate
@@ -208,7 +208,8 @@ def _withheld(trace: Trace) -> Trace:
         route=None,
         tags=(),
         feature_flags={},
-        observations=tuple(replace(item, name=item.type, tags=()) for item in bare.observations),
+        error=classed(bare.error),
+        observations=tuple(nameless(item) for item in bare.observations),
         redaction_failed=max(1, trace.redaction_failed),
     )
 

@@ -1,5 +1,6 @@
 """A worked-on turn to the record that is stored."""
 
+import re
 from dataclasses import replace
 from typing import Any, Final
 
@@ -16,6 +17,8 @@ from turntrace.records.trace import Trace
 # What stays of a document or a call without its text.
 _NUMBERED: Final = ("id", "score", "rank")
 _NAMED: Final = ("id", "name")
+_MEASURED: Final = ("score", "rank")
+_WORD: Final = re.compile(r"[A-Za-z0-9_]{1,80}\Z")
 # Header fields that name no field of `Trace`, or that no late frame may change.
 _NOT_AMENDED: Final = frozenset({"id", "trace_id", "span_id", "content"})
 
@@ -108,6 +111,28 @@ def _bare(observation: Observation) -> Observation:
         error=_without_text(observation.error),
         prompt=None if prompt is None else replace(prompt, variables={}),
     )
+
+
+def nameless(observation: Observation) -> Observation:
+    """A step without its texts, and without the names inside of it, which ids of documents are, too."""
+    bare, retrieval = _bare(observation), observation.retrieval
+    return replace(
+        bare,
+        name=bare.type,
+        tags=(),
+        parameters={name: value for name, value in bare.parameters.items() if _WORD.match(name)},
+        tool_calls=_only(("id",), observation.tool_calls),
+        tool_definitions=(),
+        documents=_only(_MEASURED, observation.documents),
+        input_documents=_only(_MEASURED, observation.input_documents),
+        retrieval=retrieval and {n: value for n, value in retrieval.items() if isinstance(value, (int, float))},
+        error=classed(observation.error),
+    )
+
+
+def classed(error: ErrorInfo | None) -> ErrorInfo | None:
+    """An error without its text, and without a sentence where its class belongs."""
+    return error and ErrorInfo(type=error.type if _WORD.match(error.type) else "Error")
 
 
 def _only(names: tuple[str, ...], entries: tuple[Any, ...]) -> tuple[dict[str, Any], ...]:

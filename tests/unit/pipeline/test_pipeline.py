@@ -82,6 +82,24 @@ def test_content_is_withheld_where_redaction_fails(redactor: Broken | Shuffling)
     assert found.trace.observations[0].error.type == "E"
 
 
+def test_names_inside_of_steps_are_withheld_where_redaction_fails() -> None:
+    call = own(
+        1,
+        "generation",
+        tool_calls=[{"id": "1", "name": SECRET}],
+        tool_definitions=[{"name": SECRET}],
+        parameters={"temperature": 0.5, SECRET: 1},
+    )
+    search = own(2, "retrieval", retrieval={"data_source": SECRET}, documents=[{"id": SECRET, "score": 0.5}])
+    failed = span(3, own={"type": "tool"}, status="error", error={"type": f"no account of {SECRET}"})
+    (found,) = Pipeline(Settings(), redactor=Broken()).work([turn(call, search, failed)])
+    assert SECRET not in repr(found)
+    assert SECRET.rpartition("@")[2] not in repr(found)
+    steps = {step.type: step for step in found.trace.observations}
+    assert steps["generation"].parameters == {"temperature": 0.5}
+    assert [document["score"] for document in steps["retrieval"].documents] == [0.5]
+
+
 def test_metadata_mode_keeps_numbers_and_names_and_no_text() -> None:
     call = own(
         1,
