@@ -134,7 +134,7 @@ class Exporter:
         """A fault of ours is told like one of the destination's, where the database takes it."""
         try:
             self._note(type(error).__name__, is_final=False)
-        except TurntraceError:
+        except Exception:  # what the database refused of the step, it may refuse of the note too
             log.error("the export to %s failed: %s", self.name, type(error).__name__)
 
     def step(self) -> float:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 
 from tests.integration.worker import frames as f
 from tests.integration.worker.conftest import NewWorker, NewWriter, work
@@ -297,3 +297,24 @@ def test_a_turn_that_has_no_form_there_holds_up_no_other(
     drain(Exporter(database, there, peer))
     assert peer.taken == ids(0, 2)
     assert (fact(database).sent, fact(database).refused, fact(database).left_out) == (2, 1, 0)
+
+
+@on_sqlite
+def test_a_database_that_refuses_even_the_note_of_a_fault_ends_no_exporter(
+    database: Database, writer: SpoolWriter, new_worker: NewWorker
+) -> None:
+    peer, there = Peer(), spot()
+    f.end(writer, 1, f.call(1))
+    work(new_worker(exports=names_for([there])))
+    sending = Exporter(database, there, peer)
+    with database.write() as connection:
+        for table in ("turntrace_destination", "turntrace_lease"):
+            refuse = f"CREATE TRIGGER refuse_{table} BEFORE INSERT ON {table} BEGIN SELECT RAISE(ABORT, 'no'); END"
+            connection.execute(text(refuse))
+    assert sending._guarded_step() > 0
+    with database.write() as connection:
+        for table in ("turntrace_destination", "turntrace_lease"):
+            connection.execute(text(f"DROP TRIGGER refuse_{table}"))
+    while sending._guarded_step() == 0.0:
+        pass
+    assert peer.taken == ids(1)
