@@ -13,7 +13,7 @@ from turntrace.pipeline.price import Pricer
 from turntrace.records.fragment import RawSpan
 from turntrace.records.observation import Observation
 from turntrace.records.usage import Cost, Usage
-from turntrace.storage import reprice, rollups
+from turntrace.storage import leases, reprice, rollups
 from turntrace.storage.bulk import Values
 from turntrace.storage.database import Database
 from turntrace.storage.reprice import Change, Preview
@@ -23,6 +23,8 @@ READ: Final = 2000
 BATCH: Final = 200
 GUEST_BATCH: Final = 10  # a host's SQLite file is not locked for long
 APPENDED: Final = 1000
+LEASE: Final = "reprice"
+LEASE_US: Final = 300_000_000  # sums of a large span take a while to read; whoever died is waited for so long
 _NO_SPAN: Final = "0" * 16
 
 
@@ -97,7 +99,27 @@ def apply(
 
     Args:
         tell: told the number of calls looked at so far.
+
+    Raises:
+        InvalidInput: another process does it: two at once would move the same sums twice.
     """
+    lease = database.transact(_acquire, leases.new_owner())
+    try:
+        return _apply_held(database, pricer, span, tell, lease)
+    finally:
+        database.transact(leases.release, lease)
+
+
+def _acquire(connection: Connection, owner: str) -> leases.Lease:
+    lease = leases.acquire(connection, LEASE, owner, ttl_us=LEASE_US)
+    if lease is None:
+        raise InvalidInput("history is being re-priced by another process: wait until that is done")
+    return lease
+
+
+def _apply_held(
+    database: Database, pricer: Pricer, span: Span, tell: Callable[[int], None], lease: leases.Lease
+) -> Report:
     report, seen = Report(), 0
     size = GUEST_BATCH if database.is_guest else BATCH
     for calls in _calls(database, span):
@@ -107,7 +129,8 @@ def apply(
             report.changed += database.transact(_apply, part, pricer)
         seen += len(calls)
         tell(seen)
-    _apply_rest(database, pricer, span)
+        database.transact(_acquire, lease.owner)
+    _apply_rest(database, pricer, span, database.transact(_acquire, lease.owner))
     return report
 
 
@@ -169,7 +192,7 @@ def _rest(database: Database, pricer: Pricer, span: Span, stored: Preview) -> di
     return {model: change for model, change in found.items() if change.calls > 0}
 
 
-def _apply_rest(database: Database, pricer: Pricer, span: Span) -> None:
+def _apply_rest(database: Database, pricer: Pricer, span: Span, lease: leases.Lease) -> None:
     """Move sums that no stored call stands for any more: those of stored calls moved with their rows."""
     price = _price_sums(pricer)
     rows: list[Values] = []
@@ -180,4 +203,10 @@ def _apply_rest(database: Database, pricer: Pricer, span: Span) -> None:
                 rows += reprice.moved(row, cost)
     # Two rows a key, both or neither: what is taken back is there anew.
     for start in range(0, len(rows), APPENDED):
-        database.transact(reprice.append, rows[start : start + APPENDED])
+        database.transact(_append, lease, rows[start : start + APPENDED])
+
+
+def _append(connection: Connection, lease: leases.Lease, rows: list[Values]) -> None:
+    if not leases.renew(connection, lease, ttl_us=LEASE_US):
+        raise InvalidInput("history is being re-priced by another process, which took over: look at its result")
+    reprice.append(connection, rows)

@@ -214,7 +214,7 @@ def estimated(row: Mapping[str, Any], price: PriceSums) -> Cost | None:
         return None
     names = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
     # Calls that failed count, too, without a token: no sum of tokens is to be nothing on the average.
-    calls = min(row["calls"], row["input_tokens"] or row["calls"], row["output_tokens"] or row["calls"])
+    calls = min((row[name] for name in ("calls", "input_tokens", "output_tokens") if row[name]), key=abs)
     average = {name: row[name] // calls for name in names}
     found = price(row["model"], row["provider"], Usage(**average), row["at_us"], row["tier"])
     if found is None or found.price_version == row["price_version"].removesuffix(ESTIMATE):

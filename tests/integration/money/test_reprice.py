@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 
 from tests.integration.turns import START_US, facts_of, store, turn
 from turntrace.errors import InvalidInput
@@ -198,6 +198,46 @@ def test_the_average_call_decides_what_sums_cost() -> None:
     assert (found.total_nano, found.price_version) == (1_000_000 * 2000 + 10 * 4000, "new~")
     assert estimated({**row, "price_version": "new~"}, lambda *_: _priced(Usage())) is None
     assert estimated({**row, "price_version": ""}, lambda *_: _priced(Usage())) is None
+
+
+def test_two_at_once_do_not_move_sums_twice(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = _turn(cost_nano=700)
+    left_out = Worked(kind=FrameKind.END, trace=gone, facts=facts_of(gone), is_kept=False)
+    write_batch(database, Batch(worked=(left_out,)), now_us=START_US)
+    _settled(database)
+    moved = stored.moved
+
+    def other_first(*given: Any) -> Any:
+        """Sums have been read and are not moved yet."""
+        monkeypatch.undo()
+        with pytest.raises(InvalidInput, match="another process"):
+            reprice.apply(database, PRICER, TODAY)
+        return moved(*given)
+
+    monkeypatch.setattr(stored, "moved", other_first)
+    for _ in range(2):
+        reprice.apply(database, PRICER, TODAY)
+        assert _sum(database) == [(NEW_NANO, 100, 0)]
+        _settled(database)
+
+
+def test_a_process_whose_lease_ran_out_moves_nothing(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = _turn(cost_nano=700)
+    left_out = Worked(kind=FrameKind.END, trace=gone, facts=facts_of(gone), is_kept=False)
+    write_batch(database, Batch(worked=(left_out,)), now_us=START_US)
+    moved = stored.moved
+
+    def paused(*given: Any) -> Any:
+        monkeypatch.undo()
+        with database.write() as connection:
+            connection.execute(update(tables.lease).values(expires_at_us=0))
+        reprice.apply(database, PRICER, TODAY)
+        return moved(*given)
+
+    monkeypatch.setattr(stored, "moved", paused)
+    with pytest.raises(InvalidInput, match="took over"):
+        reprice.apply(database, PRICER, TODAY)
+    assert _sum(database) == [(NEW_NANO, 100, 0)]
 
 
 def test_sums_of_a_tier_keep_its_prices(database: Database) -> None:
