@@ -20,6 +20,7 @@ _OBSERVATION_FIELDS: Final = (
     "input_documents",
     "metadata",
 )
+_TOO_DEEP: Final = "…[nested too deeply]…"
 _TRACE_FIELDS: Final = ("input", "output", "received", "metadata", "feature_flags")
 
 
@@ -43,7 +44,10 @@ def bound(value: Any, most_bytes: int) -> Any:
     if isinstance(value, str):
         return cut_text(value, most_bytes)
     # Encoding is the cheapest measure: orjson walks a value ten times as fast as Python does.
-    size = len(_encoded(value))
+    try:
+        size = len(_encoded(value))
+    except TypeError:  # no encoder, of a database neither, goes down as far as somebody's brackets may
+        return {"turntrace.cut": _TOO_DEEP} if isinstance(value, dict) else type(value)([_TOO_DEEP])
     if size <= most_bytes:
         return value
     if isinstance(value, dict):

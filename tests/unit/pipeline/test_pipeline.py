@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import orjson
 import pytest
 
 from tests.unit.pipeline.turns import START_US, frame, own, span, turn, worked
@@ -98,6 +99,19 @@ def test_names_inside_of_steps_are_withheld_where_redaction_fails() -> None:
     steps = {step.type: step for step in found.trace.observations}
     assert steps["generation"].parameters == {"temperature": 0.5}
     assert [document["score"] for document in steps["retrieval"].documents] == [0.5]
+
+
+@pytest.mark.parametrize("depth", [300, 1000])
+def test_brackets_in_brackets_cost_no_turn(depth: int) -> None:
+    """A client may send them; nothing but redaction, which may be off, would stop them before."""
+    deep = f"{'[' * depth}1{']' * depth}"
+    asked = span(1, attributes={"openinference.span.kind": "LLM", "input.value": deep, "output.value": "fine"})
+    told = own(2, "tool", metadata={"a": orjson.loads(deep), "b": "fine"})
+    (found,) = Pipeline(Settings(redaction="off")).work([turn(asked, told, input={"a": "fine"})])
+    call, tool = found.trace.observations
+    assert "nested too deeply" in str(call.input)
+    assert "nested too deeply" in str(tool.metadata)
+    assert (call.output, found.trace.input) == ("fine", {"a": "fine"})
 
 
 def test_metadata_mode_keeps_numbers_and_names_and_no_text() -> None:
