@@ -26,7 +26,7 @@ from turntrace.records.fragment import FrameKind
 from turntrace.records.score import DATA_TYPES
 from turntrace.settings import Settings
 from turntrace.spool.counters import CPU, PAUSED_UNTIL, SURROUNDED
-from turntrace.spool.directory import Location, WorkerLock, locate
+from turntrace.spool.directory import Location, WorkerLock, has_database_in_memory, locate
 from turntrace.spool.memory import MemorySpool
 from turntrace.spool.writer import SpoolWriter
 from turntrace.surroundings import SURROUNDINGS, risky_surroundings
@@ -549,8 +549,8 @@ class SpoolRecorder:
 
     def _needs_thread(self) -> bool:
         """A database in memory, or one behind a custom engine, cannot be reached from another process."""
-        url = self.settings.database_url.reveal() if self.settings.database_url else "sqlite:///file"
-        return url in ("sqlite://", "sqlite:///:memory:") or ":memory:" in url or "mode=memory" in url
+        url = self.settings.database_url.reveal() if self.settings.database_url else ""
+        return has_database_in_memory(self.settings) or ":memory:" in url or "mode=memory" in url
 
     def _wire(self, location: Location, lock: int) -> bytes:
         """What the worker process is told; `lock` is the descriptor of the worker's lock that it inherits."""

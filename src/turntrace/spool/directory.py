@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import re
 import weakref
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,12 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 import platformdirs
 
-from turntrace.settings import Settings
+from turntrace.errors import SettingsError
+from turntrace.settings import Secret, Settings
 
 _OWN_DATABASE: Final = "turntrace.db"
+# As SQLAlchemy reads it: what ends a host elsewhere (`/`, `#`, `?`, `[`) may stand in a password.
+_PASSWORD: Final = re.compile(r"([\w+]+://[^:/]*):[^@]*@")
 _TEMPORARY: Final = frozenset({"tmpfs", "ramfs"})
 _LAYERED: Final = frozenset({"overlay", "aufs"})
 _NETWORK: Final = frozenset(
@@ -32,7 +36,11 @@ class Location:
 
 
 def fingerprint(settings: Settings) -> str:
-    """16 hex digits that tell applications apart: database without its password, schema and environment."""
+    """16 hex digits that tell applications apart: database without its password, schema and environment.
+
+    Raises:
+        SettingsError: `database_url` is no URL.
+    """
     parts = "\n".join((_database(settings), settings.environment))
     return hashlib.sha256(parts.encode()).hexdigest()[:16]
 
@@ -40,7 +48,18 @@ def fingerprint(settings: Settings) -> str:
 def _database(settings: Settings) -> str:
     if settings.database_url is None:
         return f"sqlite:{Path.cwd() / _OWN_DATABASE}"
-    url = urlsplit(settings.database_url.reveal())
+    try:
+        return _named(_split(settings.database_url))
+    except ValueError:  # its text may quote the URL
+        raise SettingsError("database_url: not a SQLAlchemy URL such as postgresql://user@host/name") from None
+
+
+def _split(url: Secret) -> SplitResult:
+    """The parts of a database URL, without its password."""
+    return urlsplit(_PASSWORD.sub(r"\1@", url.reveal(), count=1))
+
+
+def _named(url: SplitResult) -> str:
     dialect = url.scheme.partition("+")[0]  # the driver does not make another database
     if dialect == "sqlite":
         return f"sqlite:{_sqlite_file(url)}"
@@ -61,6 +80,11 @@ def is_in_memory(url: SplitResult) -> bool:
     return is_sqlite and (url.path in ("", "/", "/:memory:") or "mode=memory" in url.query)
 
 
+def has_database_in_memory(settings: Settings) -> bool:
+    """Whether the database of these settings is one in memory, which a single process has."""
+    return settings.database_url is not None and is_in_memory(_split(settings.database_url))
+
+
 def locate(settings: Settings) -> Location:
     """The place by the settings, else the first usable of the platform's state directory and /var/tmp, else memory.
 
@@ -73,7 +97,7 @@ def locate(settings: Settings) -> Location:
         trouble = _trouble(base, is_shared=False)
         warnings = (f"spool_dir {base} cannot be used now ({trouble}); turns wait in memory",) if trouble else ()
         return Location(base / name, base / f"{name}.key", warnings + _warnings(base))
-    if settings.database_url is not None and is_in_memory(urlsplit(settings.database_url.reveal())):
+    if has_database_in_memory(settings):
         return Location(None, None)  # what is to be stored in memory need not survive it
     refused = []
     for base, is_shared in _candidates():

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from turntrace.errors import SettingsError
 from turntrace.settings import Settings
 from turntrace.spool import directory
 from turntrace.spool.directory import Location, filesystem, fingerprint, locate
@@ -32,6 +33,19 @@ def test_applications_share_a_fingerprint_when_they_share_database_and_environme
     assert (first == second) is is_same
     assert len(first) == 16
     assert int(first, 16) >= 0
+
+
+@pytest.mark.parametrize("password", ["a/b", "a#b", "a?b", "a[b", "a:b", "a%2Fb"])
+def test_any_password_that_a_url_may_hold_leaves_the_fingerprint(password: str) -> None:
+    settings = Settings.of(database_url=PG.replace("secret", password))
+    assert fingerprint(settings) == fingerprint(Settings.of(database_url=PG))
+
+
+@pytest.mark.parametrize("url", ["postgresql://app:secret@db.example:many/shop", "postgresql://[secret/shop"])
+def test_what_is_no_url_is_said_without_its_text(url: str) -> None:
+    with pytest.raises(SettingsError, match="database_url: not a SQLAlchemy URL") as caught:
+        fingerprint(Settings.of(database_url=url))
+    assert "secret" not in str(caught.value)
 
 
 def test_the_same_relative_file_in_another_directory_is_another_application(
