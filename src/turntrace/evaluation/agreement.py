@@ -115,8 +115,9 @@ class LengthBias:
 
 
 def length_bias(values: Sequence[float], lengths: Sequence[int]) -> LengthBias | None:
-    """Whether longer texts get higher values; None of fewer than three, or where one of them never varies."""
-    if len(values) < 3 or len(set(values)) < 2 or len(set(lengths)) < 2:
+    """Whether longer texts get higher values; None of fewer than five, or where one of them never varies."""
+    # Of four, one order in twelve is as clear as can be, by chance alone.
+    if len(values) < 5 or len(set(values)) < 2 or len(set(lengths)) < 2:
         return None
     x, y = _ranks(values), _ranks(lengths)
     mean = (len(x) + 1) / 2

@@ -2,6 +2,7 @@
 
 import json
 import random
+from itertools import permutations
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,14 @@ def test_a_judge_that_likes_long_answers_is_found_out() -> None:
     bias = length_bias([0.1, 0.2, 0.3, 0.4, 0.5], [10, 20, 30, 40, 50])
     assert bias is not None
     assert bias.rho == pytest.approx(1.0)
-    assert length_bias([1.0, 1.0, 1.0], [1, 2, 3]) is None
+    assert length_bias([1.0] * 5, [1, 2, 3, 4, 5]) is None
+
+
+@pytest.mark.parametrize("n", [3, 4, 5, 6])
+def test_a_length_bias_is_claimed_by_chance_in_one_of_twenty_orders_at_the_most(n: int) -> None:
+    found = [length_bias(order, range(n)) for order in permutations([float(value) for value in range(n)])]
+    claimed = [bias for bias in found if bias is not None and (bias.low > 0 or bias.high < 0)]
+    assert len(claimed) <= 0.05 * len(found)
 
 
 def judged() -> tuple[Pairs, list[int]]:
