@@ -24,7 +24,7 @@ from turntrace.pipeline.redact import TraceRedactor
 from turntrace.pipeline.redact.trial import Trial, try_text
 from turntrace.records.loss import Loss
 from turntrace.settings import Settings
-from turntrace.spool.directory import Location
+from turntrace.spool.directory import Location, WorkerLock
 from turntrace.spool.home import segment_sizes
 from turntrace.storage import migrate
 from turntrace.storage.opening import open_database
@@ -192,13 +192,15 @@ def _spool(root: Path, max_bytes: int) -> dict[str, Any]:
 
 
 def _worker(root: Path, mode: str) -> dict[str, Any]:
+    # By its lock, not by its pid: that may be another's since, or belong to another container.
+    is_alive = WorkerLock(root).is_held_elsewhere()
     status = read_status(root)
     if status is None:
-        return {"worker": {"mode": mode, "is_alive": False}}
+        return {"worker": {"mode": mode, "is_alive": is_alive}}
     found: dict[str, Any] = {
         "worker": {
             "mode": mode,
-            "is_alive": _is_alive(status.pid),
+            "is_alive": is_alive,
             "heartbeat_at_us": status.at_us,
             "pid": status.pid,
             "version": status.version,
@@ -209,13 +211,3 @@ def _worker(root: Path, mode: str) -> dict[str, Any]:
     if status.last_error is not None:
         found["last_error"] = {"type": status.last_error, "at_us": status.last_error_at_us, "where": "worker"}
     return found
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
