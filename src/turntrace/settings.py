@@ -270,7 +270,7 @@ class Settings:
     )
     panel_auth: Callable[..., Any] | None = _setting(
         None,
-        "Callable (or `module:function`) that gives role (str) or {name, role} for a panel request, else None.",
+        "Callable (or `module:function`) that gives role (str) or {name, role, scope} for a panel request, else None.",
     )
     panel_user: str | None = _setting(None, "Name of one panel account kept in the settings (role admin).")
     panel_password: Secret | None = _setting(None, "Password of `panel_user`, 12 characters or more.")
@@ -290,7 +290,7 @@ class Settings:
     )
     outgoing_hosts: tuple[str, ...] = _setting(
         (),
-        "The only hosts that Turntrace itself may call (judges, `export_to`, webhooks of `report_to`): names, "
+        "The only hosts that Turntrace itself may call (judges, `export_to`, `report_to`, `content_urls`): names, "
         "`*.example.com`; none: any that is configured.",
     )
     judge_allowed_hosts: tuple[str, ...] = _setting((), "Private hosts or networks that evaluators may call.")

@@ -79,10 +79,10 @@ _SAMPLE: Final = record(
     {
         "turn_id": nullable(text()),
         "session_id": nullable(text()),
-        "question": nullable(text("null for keys without the scope `read`")),
-        "answer": nullable(text("null for keys without the scope `read`")),
+        "question": text(),
+        "answer": text(),
         "value": anything("null where there is none"),
-        "reason": nullable(text("null for keys without the scope `read`")),
+        "reason": nullable(text()),
         "error": nullable(text("a short word")),
     }
 )
