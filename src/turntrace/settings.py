@@ -5,7 +5,7 @@ import ipaddress
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from decimal import Decimal, InvalidOperation
 from fnmatch import fnmatchcase
@@ -421,6 +421,7 @@ _CALLABLES: Final = frozenset({"session_id", "user_id", "panel_auth", "content_k
 _SECRETS: Final = frozenset(
     {"database_url", "content_urls", "evaluator_database_url", "secret_key", "panel_password", "export_to", "report_to"}
 )
+_LISTED: Final = frozenset({"secret_key", "report_to"})  # secrets that may be several, with commas between them
 _TRUE: Final = {
     "1": True,
     "true": True,
@@ -447,23 +448,36 @@ def _coerce(item: "Field[Any]", value: Any) -> Any:
     """Bring a value (often text from the environment) to the type of its setting."""
     name = item.name
     if value is None or (value == "" and item.default is None):
-        return None
+        return item.default  # None says nothing: `redaction=None` must not mean less than the default
     if name in _SECRETS:
-        return value if isinstance(value, Secret) else Secret(_secret_text(value))
+        return value if isinstance(value, Secret) else Secret(_secret_text(name, value))
     if name in _CALLABLES:
         return _load_callable(name, value)
     if isinstance(item.default, bool):
         return _bool(name, value)
     if isinstance(item.default, tuple):
-        parts = value.split(",") if isinstance(value, str) else value
-        return tuple(part.strip() for part in parts if part.strip())
+        return _texts(name, value)
     if isinstance(item.default, (int, float, Decimal)):
         return _number(item, value)
     return _text(item, value)
 
 
-def _secret_text(value: Any) -> str:
-    """Lists and mappings, which Python code may give, as the JSON that a variable would hold."""
+def _texts(name: str, value: Any) -> tuple[str, ...]:
+    parts = value.split(",") if isinstance(value, str) else value
+    if isinstance(parts, Mapping) or not isinstance(parts, Iterable):
+        raise _fail(name, "expected a list of texts, or one text with commas between them")
+    found = tuple(parts)
+    if not all(isinstance(part, str) for part in found):
+        raise _fail(name, "expected texts in the list")
+    return tuple(part.strip() for part in found if part.strip())
+
+
+def _secret_text(name: str, value: Any) -> str:
+    """Lists, mappings and URL objects, which Python code may give, as the text that a variable would hold."""
+    if name in _LISTED and isinstance(value, (list, tuple)):
+        return ",".join(map(str, value))
+    if hasattr(value, "render_as_string"):  # SQLAlchemy's URL, which shows no password by itself
+        return str(value.render_as_string(hide_password=False))
     return json.dumps(value) if isinstance(value, (list, tuple, dict)) else str(value)
 
 
@@ -525,8 +539,8 @@ def _number(item: "Field[Any]", value: Any) -> Any:
         number = kind(str(value).strip())
     except (ValueError, InvalidOperation):
         raise _fail(item.name, f"expected a number, got {value!r}") from None
-    if not number == number or number < item.metadata.get("minimum", 0):
-        raise _fail(item.name, f"must be at least {item.metadata.get('minimum', 0)}, got {value!r}")
+    if not Decimal(number).is_finite() or number < item.metadata.get("minimum", 0):
+        raise _fail(item.name, f"must be finite and at least {item.metadata.get('minimum', 0)}, got {value!r}")
     return number
 
 

@@ -2,8 +2,10 @@
 
 import pickle
 from decimal import Decimal
+from typing import Any
 
 import pytest
+from sqlalchemy import make_url
 
 from turntrace.errors import SettingsError
 from turntrace.settings import Secret, Settings
@@ -38,6 +40,23 @@ def test_values_come_from_variables_and_arguments_win() -> None:
     assert settings.environment == "prod"
 
 
+def test_none_says_nothing_whatever_the_default() -> None:
+    settings = Settings(content=None, redaction=None, enabled=None, sample_rate=None, exclude=None, release=None)
+    assert settings == Settings()
+
+
+def test_secrets_in_python_lists_are_those_of_a_variable() -> None:
+    first, second = "a" * 32, "b" * 32
+    assert Settings(secret_key=[first, second]).secret_key == Settings(secret_key=f"{first},{second}").secret_key
+    hooks = ("https://one.example/hook", "https://two.example/hook")
+    assert Settings(report_every="day", report_to=list(hooks)).report_addresses() == hooks
+
+
+def test_a_url_object_keeps_its_password() -> None:
+    text = "postgresql://app:sesame@db.example/shop"
+    assert Settings(database_url=make_url(text)).database_url == Secret(text)
+
+
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
@@ -45,6 +64,13 @@ def test_values_come_from_variables_and_arguments_win() -> None:
         ("sample_rate", "1.5", "0..1"),
         ("sample_rate", "many", "number"),
         ("sample_rate", "nan", "at least"),
+        ("redaction_seconds", "inf", "finite"),
+        ("shutdown_seconds", float("inf"), "finite"),
+        ("keep_cost_usd", "sNaN", "finite"),
+        ("keep_cost_usd", "Infinity", "finite"),
+        ("exclude", 5, "list of texts"),
+        ("provider_hosts", {"localhost:8000": "vllm"}, "list of texts"),
+        ("phone_regions", [49], "texts in the list"),
         ("enabled", "perhaps", "true/false"),
         ("secret_key", "short", "32 characters"),
         ("environment", "Not So", "lower case"),
@@ -60,7 +86,7 @@ def test_values_come_from_variables_and_arguments_win() -> None:
         ("redaction", "ner", "spaCy model"),
     ],
 )
-def test_an_unusable_value_names_the_setting_and_what_is_allowed(name: str, value: str, said: str) -> None:
+def test_an_unusable_value_names_the_setting_and_what_is_allowed(name: str, value: Any, said: str) -> None:
     with pytest.raises(SettingsError, match=said) as raised:
         Settings.from_environment({f"TURNTRACE_{name.upper()}": value})
     assert "TURNTRACE_" in str(raised.value)
