@@ -2,8 +2,11 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 
-from turntrace.errors import TurntraceError
+from turntrace.errors import SettingsError, TurntraceError
+from turntrace.integrations.pricefile import read_file
 from turntrace.records.evaluator import EVALUATION
 from turntrace.settings import Settings
 from turntrace.spool.counters import SURROUNDED, Counters, by_prefix
@@ -31,6 +34,7 @@ def examine(settings: Settings) -> list[Finding]:
         _spool,
         _keys,
         _privacy,
+        _files,
         _panel,
         _server,
     )
@@ -101,12 +105,35 @@ def _keys(settings: Settings) -> Iterator[Finding]:
 
 
 def _privacy(settings: Settings) -> Iterator[Finding]:
-    if settings.content == "full":
+    if settings.redaction == "ner" and not _is_installed(settings.ner_model or ""):
+        text = f"ner_model {settings.ner_model} cannot be imported: texts are withheld. Install it, and turntrace[ner]"
+        yield Finding("error", f"privacy: {text}")
+    elif settings.content == "full":
         yield Finding("warning", "privacy: content=full stores unredacted text")
     elif settings.redaction == "off" and settings.content != "metadata":
         yield Finding("warning", "privacy: redaction=off stores texts as they are")
     else:
         yield Finding("ok", f"privacy: content={settings.content}, redaction={settings.redaction}")
+
+
+def _is_installed(model: str) -> bool:
+    try:
+        return all(find_spec(name) is not None for name in ("spacy", model))
+    except (ImportError, ValueError):  # of a package that a dotted name begins with
+        return False
+
+
+def _files(settings: Settings) -> Iterator[Finding]:
+    """Files that settings name: worker and panel read them at their start."""
+    try:
+        if settings.prices_file:
+            read_file(Path(settings.prices_file))
+    except SettingsError as error:
+        yield Finding("error", f"{error}; no worker starts, and no panel")
+    try:
+        settings.destinations()
+    except SettingsError as error:
+        yield Finding("error", f"{error}; nothing is sent on")
 
 
 def _panel(settings: Settings) -> Iterator[Finding]:
