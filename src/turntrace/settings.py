@@ -257,7 +257,9 @@ class Settings:
     keep_scopes: tuple[str, ...] = _setting(
         (), "OTel instrumentation scopes whose spans are kept although they are noise."
     )
-    prices_file: str | None = _setting(None, "JSON file of own prices, in the shape of `POST /prices`.")
+    prices_file: str | None = _setting(
+        None, "JSON file with a list of own prices, each in the shape of `POST /prices`."
+    )
     estimate_usage: bool = _setting(
         True, "Whether calls whose provider states no usage get an estimated one (extra `tokens`), flagged as such."
     )
