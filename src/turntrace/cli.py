@@ -39,6 +39,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except TurntraceError as error:
         print(f"turntrace: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"turntrace: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
 
@@ -165,8 +170,8 @@ def _db_check(arguments: argparse.Namespace) -> int:
 
 
 def _db_sql(arguments: argparse.Namespace) -> int:
-    print(migrate.sql(_database(arguments, check=False), arguments.revision))
-    return 0
+    sql = migrate.sql(_database(arguments, check=False), arguments.revision)
+    return _say(arguments, {"sql": sql}, sql)
 
 
 # --- worker ---------------------------------------------------------------------------------------------------------
@@ -297,7 +302,10 @@ def _users_create(arguments: argparse.Namespace) -> int:
 
 
 def _ask_password() -> str:
-    first, second = getpass.getpass("Password: "), getpass.getpass("Again: ")
+    try:
+        first, second = getpass.getpass("Password: "), getpass.getpass("Again: ")
+    except EOFError:
+        raise TurntraceError("no password was given: write it to standard input with --password-stdin") from None
     if first != second:
         raise TurntraceError("the two passwords differ")
     return first

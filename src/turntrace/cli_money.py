@@ -92,7 +92,7 @@ def _export(words: argparse.Namespace, database: Database) -> int:
 
 
 def _reprice(words: argparse.Namespace, settings: Settings, database: Database) -> int:
-    end = _day("to", words.end) + DAY if words.end else _midnight(_now_us())
+    end = _day_after("to", words.end) if words.end else _midnight(_now_us())
     span = reprice.Span(from_us=_us(_day("from", words.start)), to_us=_us(end), model=words.model)
     with database.read() as connection:
         pricer: Pricer = pricefile.Prices(settings)(connection)
@@ -189,7 +189,7 @@ def _add_rollups(parent: Any, leaf: Leaf, settings: OpenSettings, database: Open
 
 def _days(words: argparse.Namespace, database: Database) -> list[int]:
     start = _us(_day("from", words.start)) if words.start else None
-    end = _us(_day("to", words.end) + DAY) if words.end else None
+    end = _us(_day_after("to", words.end)) if words.end else None
     with database.read() as connection:
         return recount.days(connection, start, end)
 
@@ -248,6 +248,13 @@ def _day(name: str, text: str) -> datetime:
         return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
     except ValueError:
         raise TurntraceError(f"--{name}: expected a date such as 2026-11-01, got {text!r}") from None
+
+
+def _day_after(name: str, text: str) -> datetime:
+    try:
+        return _day(name, text) + DAY
+    except OverflowError:
+        raise TurntraceError(f"--{name}: there is no day after {text}") from None
 
 
 def _us(day: datetime) -> int:

@@ -114,12 +114,13 @@ def _told(receipt: Receipt) -> str:
 
 
 def _verify(words: argparse.Namespace, tool: "privacy.Privacy") -> int:
-    text = sys.stdin.read() if words.verify == "-" else Path(words.verify).read_text()
     try:
-        is_valid = tool.is_valid(json.loads(text))
+        found = json.loads(sys.stdin.read() if words.verify == "-" else Path(words.verify).read_text(encoding="utf-8"))
     except ValueError:
-        raise InvalidInput(f"{words.verify} holds no receipt as JSON") from None
-    if not is_valid:
+        found = None
+    if not isinstance(found, dict):
+        raise InvalidInput(f"{words.verify} holds no receipt as JSON")
+    if not tool.is_valid(found):
         raise TurntraceError("this receipt was changed, or signed with a key that is not in the ring")
     print(json.dumps({"is_valid": True}) if words.json else "the receipt is ours, and was not changed")
     return 0

@@ -43,6 +43,7 @@ def test_tables_go_up_and_down(env: dict[str, str]) -> None:
     assert failed.returncode == 1
     assert "turntrace db upgrade" in failed.stderr
     assert "CREATE TABLE turntrace_trace" in turntrace(env, "db", "sql")
+    assert "CREATE TABLE turntrace_trace" in json.loads(turntrace(env, "db", "sql", "--json"))["sql"]
 
 
 def test_keys_are_made_listed_and_revoked(env: dict[str, str]) -> None:
@@ -55,6 +56,25 @@ def test_keys_are_made_listed_and_revoked(env: dict[str, str]) -> None:
     assert made["id"] in listed
     assert "revoked" in listed
     assert made["key"] not in listed
+
+
+def test_a_receipt_is_an_object(env: dict[str, str], tmp_path: Path) -> None:
+    turntrace(env, "db", "upgrade")
+    (tmp_path / "list.json").write_text("[1]")
+    failed = run(env, "erase", "--verify", str(tmp_path / "list.json"))
+    assert (failed.returncode, "Traceback" in failed.stderr) == (1, False)
+    assert "holds no receipt" in failed.stderr
+
+
+def test_a_password_that_nobody_can_be_asked_for_is_one_clear_line(env: dict[str, str]) -> None:
+    turntrace(env, "db", "upgrade")
+    command = [sys.executable, "-m", "turntrace.cli", "users", "create", "ada", "--role", "admin"]
+    failed = subprocess.run(  # in a session of its own: no terminal to ask at
+        command, env=env, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, start_new_session=True
+    )
+    assert failed.returncode == 1
+    assert "--password-stdin" in failed.stderr
+    assert "Traceback" not in failed.stderr
 
 
 def test_users_are_made_listed_and_disabled(env: dict[str, str]) -> None:
@@ -88,6 +108,14 @@ def test_jobs_are_listed_and_run(env: dict[str, str]) -> None:
         (("jobs", "run", "nothing"), {}, "compact"),
         (("users", "disable", "nobody"), {}, "nobody"),
         (("keys", "revoke", "nothing"), {}, "nothing"),
+        (("db", "upgrade", "nonsense"), {}, "nonsense"),
+        (("db", "downgrade", "9999"), {}, "9999"),
+        (("db", "sql", "nonsense"), {}, "nonsense"),
+        (("erase", "--verify", "/nowhere/receipt.json"), {}, "/nowhere/receipt.json: No such file"),
+        (("erase", "--verify", sys.executable), {}, "holds no receipt"),
+        (("report", "--html", "/nowhere/report.html"), {}, "/nowhere/report.html: No such file"),
+        (("reprice", "--from", "2026-01-01", "--to", "9999-12-31"), {}, "no day after 9999-12-31"),
+        (("rollups", "check", "--to", "9999-12-31"), {}, "no day after 9999-12-31"),
     ],
 )
 def test_a_failure_is_one_clear_line(

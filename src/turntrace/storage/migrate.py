@@ -44,7 +44,7 @@ def upgrade(database: Database, revision: str = "head") -> str | None:
 def _upgrade(database: Database, revision: str = "head") -> str | None:
     from alembic import command  # 0.7 s: not paid by processes that only check
 
-    with _alone(database) as connection:
+    with _known_revision(), _alone(database) as connection:
         _refuse_newer(_current(connection))
         command.upgrade(_config(connection), revision)
         return _current(connection)
@@ -58,7 +58,7 @@ def downgrade(database: Database, revision: str) -> str | None:
     """
     from alembic import command  # as above
 
-    with _alone(database) as connection:
+    with _known_revision(), _alone(database) as connection:
         _refuse_newer(_current(connection))
         config = _config(connection)
         config.attributes["is_dropping_all"] = revision == "base"
@@ -112,7 +112,8 @@ def sql(database: Database, revision: str = "head") -> str:
     output = io.StringIO()
     config = _config(None, output_buffer=output)
     config.attributes["dialect"] = database.url.get_backend_name()
-    command.upgrade(config, revision, sql=True)
+    with _known_revision():
+        command.upgrade(config, revision, sql=True)
     return output.getvalue() + "".join(_store_sql(name, store) for name, store in sorted(database.stores.items()))
 
 
@@ -179,6 +180,17 @@ def _config(connection: Connection | None, **options: Any) -> "Config":
     config.set_main_option("script_location", str(_home()).replace("%", "%%"))
     config.attributes["connection"] = connection
     return config
+
+
+@contextmanager
+def _known_revision() -> Iterator[None]:
+    """What Alembic says of a revision that there is not, or not in that direction, as an error of ours."""
+    from alembic.util import CommandError  # as above
+
+    try:
+        yield
+    except CommandError as error:
+        raise TurntraceError(" ".join(str(error).split())) from None
 
 
 @contextmanager
