@@ -9,10 +9,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from sqlalchemy import Connection
+
 from turntrace.deferred import Deferred
 from turntrace.errors import InvalidInput, TurntraceError
 from turntrace.records.usage import to_decimal
 from turntrace.settings import Settings
+from turntrace.storage import audit
 from turntrace.storage.database import Database
 
 if TYPE_CHECKING:
@@ -71,6 +74,7 @@ def _import(words: argparse.Namespace, database: Database) -> int:
     found = pricefile.read_file(words.file)
     with database.write() as connection:
         new = sum(prices.add(connection, price) for price in found)
+        _note(connection, "price.import", None, count=len(found))
     text = f"{new} prices stored, {len(found) - new} replaced; `turntrace reprice` prices history anew"
     return _say(words, {"stored": new, "replaced": len(found) - new}, text)
 
@@ -99,6 +103,7 @@ def _reprice(words: argparse.Namespace, settings: Settings, database: Database) 
     report = reprice.preview(database, pricer, span)
     if not words.apply:
         return _say(words, _data(report), "\n".join([*_lines(report), "nothing is changed yet: add --apply"]))
+    database.transact(_note, "reprice.ask", span.model, from_us=span.from_us, to_us=span.to_us)
     done = reprice.apply(database, pricer, span, tell=lambda calls: _progress(words, calls))
     report.changed = done.changed
     return _say(words, _data(report), "\n".join([*_lines(report), f"{done.changed} calls have their new price"]))
@@ -237,6 +242,11 @@ def _rebuild(words: argparse.Namespace, settings: Settings, database: Database) 
 def _say(words: argparse.Namespace, data: Any, text: str) -> int:
     print(json.dumps(data) if words.json else text)
     return 0
+
+
+def _note(connection: Connection, /, action: str, target: str | None, **details: Any) -> None:
+    """Into the audit log, as the panel's changes of prices are."""
+    audit.append(connection, actor="command line", action=action, target=target, details=details, now_us=_now_us())
 
 
 def _now_us() -> int:

@@ -1,5 +1,7 @@
 """What keys, the command line and the configuration do is in the audit log."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -48,6 +50,24 @@ def test_the_command_line_leaves_its_trail(small: Database, capsys: pytest.Captu
         ("command line", "settings.switch"),
         ("command line", "key.create"),
     ]
+
+
+def test_prices_changed_by_the_command_line_leave_their_trail(small: Database, tmp_path: Path) -> None:
+    where = ["--database-url", small.url.render_as_string(hide_password=False)]
+    path = tmp_path / "prices.json"
+    price = {
+        "provider": "*",
+        "model": "m",
+        "effective_from": "2026-11-01T00:00:00Z",
+        "rates_per_mtok": {"input_mtok": "2"},
+    }
+    path.write_text(json.dumps([price]))
+    span = ["reprice", "--from", "2026-11-20", "--to", "2026-11-20", "--model", "m"]
+    for words in (["prices", "import", str(path)], span, [*span, "--apply"]):
+        assert cli.main([*words, *where]) == 0
+    (stored,), (asked,) = _entries(small, "price"), _entries(small, "reprice")
+    assert (stored.actor, stored.action, stored.details) == ("command line", "price.import", {"count": 1})
+    assert (asked.actor, asked.action, asked.target) == ("command line", "reprice.ask", "m")
 
 
 def test_a_change_of_settings_is_noted_once(small: Database) -> None:
