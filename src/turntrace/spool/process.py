@@ -89,6 +89,13 @@ class ProcessSpool:
         self._lock = descriptor
         return True
 
+    def is_left(self) -> bool:
+        """Whether the owner is gone; asked without becoming it."""
+        if self.adopt():
+            self.close()
+            return True
+        return False
+
     def look(self) -> Iterator[Segment]:
         """Segments in order, newly found ones included. Whether one is complete is settled here, before it is read."""
         self._find()

@@ -25,6 +25,7 @@ from turntrace.spool.scan import CORRUPT, Record
 _KINDS: Final = {int(kind): kind for kind in FrameKind}
 _ALWAYS_NEW: Final = frozenset({FrameKind.START, FrameKind.DELTA})
 _UNBORN_SECONDS: Final = 60.0
+MOST_LEFT: Final = 128  # directories of dead processes at once: each takes two open files and more until it is stored
 
 
 class Frame(NamedTuple):
@@ -68,6 +69,7 @@ class SpoolReader:
         self._root, self._keys, self._mark, self._wall = root, keys, mark, wall
         self._skipped: Counter[str] = Counter()
         self._processes: dict[str, ProcessSpool] = {}
+        self._left: set[str] = set()  # processes that were dead when they were found
         self._turn = 0
 
     @property
@@ -95,12 +97,21 @@ class SpoolReader:
         return processes[self._turn :] + processes[: self._turn]
 
     def _find(self) -> None:
+        room = MOST_LEFT - sum(not self._processes[known].is_buried for known in self._left & self._processes.keys())
         for name in _listing(self._root):
             if name.startswith(PREFIX) and (process_id := name.removeprefix(PREFIX)) not in self._processes:
-                path = self._root / name
-                self._processes[process_id] = ProcessSpool(path, process_id, self._keys, self._skipped)
+                process = ProcessSpool(self._root / name, process_id, self._keys, self._skipped)
+                is_left = self._is_left(process)
+                if room > 0 or not is_left:
+                    self._processes[process_id] = process
+                    room -= is_left
             elif name.startswith(UNBORN):
                 _clear_unborn(self._root / name)
+
+    def _is_left(self, process: ProcessSpool) -> bool:
+        if process.process_id not in self._left and process.is_left():
+            self._left.add(process.process_id)
+        return process.process_id in self._left
 
     def _frames(self, process: ProcessSpool) -> Iterator[Frame]:
         for segment in process.look():
@@ -184,6 +195,7 @@ class SpoolReader:
         process = self._processes.get(process_id)
         if process is not None and process.is_dead and process.bury():
             del self._processes[process_id]
+            self._left.discard(process_id)
 
     def counts(self) -> list[ProcessCounts]:
         """The absolute counts of all processes."""
@@ -200,6 +212,7 @@ class SpoolReader:
         for process in self._processes.values():
             process.close()
         self._processes.clear()
+        self._left.clear()
 
 
 def _listing(root: Path) -> list[str]:

@@ -2,6 +2,7 @@
 
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -245,6 +246,27 @@ def test_a_reader_that_is_killed_before_it_removes_anything_costs_nothing(
     )
     assert killed.returncode == -signal.SIGKILL
     assert len(read_all(new_reader())) == 6
+
+
+def test_more_killed_processes_than_files_may_be_open_are_all_worked_off(root: Path, new_reader: NewReader) -> None:
+    writers = []
+
+    def die(first: int) -> bool:
+        for n in range(first, first + 100):
+            writers.append(SpoolWriter(root, KEYS))
+            writers[-1].append(END, turn(n), is_first=True)
+        return True
+
+    def work_off() -> bool:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (512, 512))
+        reader, found = new_reader(), []
+        for _ in range(20):
+            found += [number_of(frame) for frame in bury_dead(reader)]
+        return sorted(found) == list(range(400)) and not [name for name in os.listdir(root) if name.startswith("p-")]
+
+    for first in range(0, 400, 100):
+        assert in_child(lambda first=first: die(first)) == 0
+    assert in_child(work_off) == 0
 
 
 def test_the_lock_of_a_process_that_still_runs_is_never_taken(root: Path, new_reader: NewReader) -> None:
