@@ -15,6 +15,7 @@ from turntrace.records.batch import Batch, ProcessCounts
 from turntrace.records.score import Score
 from turntrace.storage import batches, content, marks, migrate
 from turntrace.storage.database import Database
+from turntrace.storage.pace import Pace
 from turntrace.storage.queries.row import to_observation, to_trace
 
 STEPS = (
@@ -255,6 +256,7 @@ def test_a_crash_between_the_parts_of_a_batch_counts_late_steps_once(
     s.write(database, *(s.end(s.trace(n), is_kept=False) for n in range(1, 21)))
     late = [s.amend(n, observations=(s.generation(n, 9),)) for n in range(1, 31)]
     batch = [*late[:20], *(s.end(s.trace(n), is_kept=False) for n in range(21, 31)), *late[20:]]
+    database.pace = Pace(1e-9, first=3, least=3)  # turns of a transaction, however quick it is
     fail("storage.after_fence=raise@3+")
     with pytest.raises(failpoint.FailPointReached):
         s.write(database, *batch, marks={"a": 3})
