@@ -14,7 +14,7 @@ from turntrace.storage.database import Database
 from turntrace.storage.queries import traces
 
 _PAGE: Final = 50
-_s, _t, _c = tables.session.c, tables.trace.c, tables.content.c
+_s, _t, _c, _r = tables.session.c, tables.trace.c, tables.content.c, tables.rollup.c
 # Told in another form with the turn, or sealed pieces of it, or of no turn's content.
 _TOLD: Final = frozenset(
     table.name
@@ -44,7 +44,7 @@ def turn_target(c: Connection, any_id: str) -> Target:
 
 def session_target(c: Connection, session_id: str, user_ids: Sequence[str] | None = None) -> Target:
     """The conversations under this id, as the target of an erasure; `user_ids`: of these users only, "": of nobody
-    known.
+    known, as are those of which sampling left sums alone.
 
     Raises:
         NotFound: there is none.
@@ -52,10 +52,17 @@ def session_target(c: Connection, session_id: str, user_ids: Sequence[str] | Non
     known = {row[0] for row in c.execute(select(_s.user_id).where(_s.session_id == session_id))}
     users = select(_t.user_id).where(_t.session_id == session_id).distinct()
     known |= {row[0] or "" for row in c.execute(users)}
+    if not known and _has_sums(c, session_id):
+        known.add("")
     found = sorted(known if user_ids is None else known & set(user_ids))
     if not found:
         raise NotFound("no such session")
     return Target(kind="session", sessions=tuple((session_id, user_id) for user_id in found))
+
+
+def _has_sums(c: Connection, session_id: str) -> bool:
+    named = (_r.dimension == "session", _r.value == session_id)
+    return c.execute(select(_r.id).where(*named).limit(1)).first() is not None
 
 
 def turn_ids(c: Connection, target: Target) -> list[str]:
