@@ -49,8 +49,21 @@ def _database(settings: Settings) -> Iterator[Finding]:
         yield Finding("error", f"database: {error}")
     else:
         yield Finding("ok", f"database: {database.name} is reached and at the newest revision")
+        yield from _packets(database, settings.max_turn_bytes)
     finally:
         database.close()
+
+
+def _packets(database: Database, turn_bytes: int) -> Iterator[Finding]:
+    """MariaDB hangs up on a larger packet, which looks as if it were away: the turn would be tried again for ever."""
+    if database.dialect != "mariadb":
+        return
+    with database.read() as connection:
+        packet = int(connection.exec_driver_sql("SELECT @@max_allowed_packet").scalar_one())
+    wanted = 2 * turn_bytes  # content that does not deflate, and the statement around it
+    if packet < wanted:
+        advice = f"set it to {wanted} or more there, or max_turn_bytes to {packet // 2} or less here"
+        yield Finding("error", f"database: max_allowed_packet is {packet}, too small for the largest turn: {advice}")
 
 
 def _stores(settings: Settings) -> Iterator[Finding]:
