@@ -39,7 +39,7 @@ def test_overhead_cpu_time_and_a_pause_are_told_while_the_process_lives(tmp_path
     assert read_vitals(tmp_path / "nowhere") == Vitals()
 
 
-@pytest.mark.parametrize("pid", [os.getpid(), (1 << 22) + 1])  # another's since; of another container
+@pytest.mark.parametrize("pid", [os.getpid(), (1 << 22) + 1], ids=["since another's", "of another container"])
 @pytest.mark.parametrize("is_working", [True, False])
 def test_a_worker_is_alive_while_it_holds_its_lock_whoever_has_its_pid(
     pid: int, is_working: bool, tmp_path: Path
