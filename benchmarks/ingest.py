@@ -73,8 +73,8 @@ def record(tt: Any, some: Any) -> None:
             g.update(output=some(60), usage=USAGE, finish_reason="stop", response_id="r-1")
 
 
-def ingest(database_url: str, spool_dir: Path, turns: int, redaction: str) -> dict[str, float]:
-    """Work the spool off in this process and measure."""
+def open_worker(database_url: str, spool_dir: Path, redaction: str) -> tuple[Any, Any]:
+    """A worker in this process, as warm as the worker process, and its database."""
     from turntrace import assembly
     from turntrace.keyring import KeyRing
     from turntrace.settings import Settings
@@ -95,6 +95,12 @@ def ingest(database_url: str, spool_dir: Path, turns: int, redaction: str) -> di
     worker = assembly.build_worker(settings, reader, keys, database, lambda status: None)
     Heap().relax()  # as the worker process does
     worker.warm_up()
+    return worker, database
+
+
+def ingest(database_url: str, spool_dir: Path, turns: int, redaction: str) -> dict[str, float]:
+    """Work the spool off in this process and measure."""
+    worker, database = open_worker(database_url, spool_dir, redaction)
     wall, cpu, children = time.perf_counter(), time.process_time(), _child_cpu()
     while worker.step():
         pass
