@@ -104,11 +104,28 @@ def _is_pooled(thread: threading.Thread) -> bool:
 
 
 def _run(there: Place, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-    former = move(there)
+    former = _enter(there)
     try:
         return function(*args, **kwargs)
     finally:
-        move(former)
+        _leave(former)
+
+
+def _enter(there: Place) -> Place | None:
+    """Make the turn current; answers what has been, None where that failed."""
+    try:
+        return move(there)
+    except Exception as exc:
+        fault(None, "threads.enter", exc)
+        return None
+
+
+def _leave(former: Place | None) -> None:
+    try:
+        if former is not None:
+            move(former)
+    except Exception as exc:
+        fault(None, "threads.leave", exc)
 
 
 def _carry(thread: threading.Thread, here: Place) -> None:

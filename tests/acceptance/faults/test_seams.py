@@ -50,7 +50,7 @@ SHELLS = (
     *("tracing.span:Span.get_span_context", "tracing.span:Span.update_name", "tracing.span:Span.set_status"),
     "tracing.logs:_TurnLogger.emit",
     *("tracing.stepping:ObservedGenerator.", "tracing.stepping:ObservedAsyncGenerator."),
-    "tracing.stepping:Stepping.finish",
+    *("tracing.stepping:Stepping.finish", "tracing.stepping:Stepping.exhaust", "tracing.threads:_run"),
     "runtime:SpoolRecorder.spool",  # asked by the application under test itself
     "spool.counters:Counters._word",  # where a fault is counted, and that fails as well
 )
