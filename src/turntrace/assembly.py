@@ -45,6 +45,7 @@ from turntrace.worker.exporter import Exporter, Exporters, names_for
 from turntrace.worker.heap import Heap
 from turntrace.worker.loop import Source, Worker
 from turntrace.worker.reception import Desk
+from turntrace.worker.signals import stop_on
 from turntrace.worker.status import Status, read_status, write_status
 from turntrace.worker.supervisor import NOT_ELECTED
 from turntrace.worker.switch import switch
@@ -411,7 +412,7 @@ def work_from_pipe(stream: IO[bytes]) -> int:
     heap = _be_modest(settings)
     stop = threading.Event()
     threading.Thread(target=_watch, args=(stream, stop, told["parent"]), daemon=True).start()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    stop_on([signal.SIGTERM], stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the host; the closed pipe tells us afterwards
     try:
         work(settings, root, KeyRing.from_settings(settings, Path(told["key_file"])), stop, after_step=heap.tidy)
@@ -451,8 +452,7 @@ def work_until_signalled(settings: Settings) -> int:
         raise SettingsError("no spool directory can be used: name one with spool_dir")
     root = location.path
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop_on([signal.SIGTERM, signal.SIGINT], stop)
     heap = _be_modest(settings)
     lock = WorkerLock(root)
     while not lock.acquire():
