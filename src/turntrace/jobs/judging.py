@@ -13,7 +13,7 @@ from turntrace.evaluation.shape import ScoreShape
 from turntrace.records.evaluator import Candidate, Claim, Evaluator, Outcome, Verdict
 from turntrace.records.score import Score
 from turntrace.records.trace import Trace
-from turntrace.storage import evaluations
+from turntrace.storage import clean, evaluations
 from turntrace.storage.queries.candidates import own_tag
 from turntrace.tracing.context import suspended
 
@@ -183,7 +183,7 @@ def _storable(verdict: Verdict) -> Verdict:
 
 def _clean(value: Any) -> Any:
     if isinstance(value, str):
-        return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+        return clean.text(value)
     if isinstance(value, Mapping):
         return {_clean(str(name)): _clean(each) for name, each in value.items()}
     if isinstance(value, (list, tuple)):

@@ -25,11 +25,15 @@ def row(table: Table, found: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _clean(table.c[name].type, value) for name, value in found.items()}
 
 
+def text(value: str) -> str:
+    """A text without NUL and lone surrogates."""
+    return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+
+
 def _clean(kind: Any, value: Any) -> Any:
     if isinstance(value, str):
-        text = value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
         length = kind.length if isinstance(kind, String) else None
-        return text if length is None else text[:length]
+        return text(value) if length is None else text(value)[:length]
     if isinstance(value, bool) or isinstance(kind, Boolean):
         return value
     if isinstance(value, (int, float)):

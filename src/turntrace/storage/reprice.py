@@ -199,7 +199,7 @@ def rest(connection: Connection, *, from_us: int, to_us: int, model: str | None)
 
 def _is_own_grain() -> ColumnElement[bool]:
     """Rows that are written as such: days of hours are the compactor's."""
-    of_people = _r.dimension.in_(("user", "session"))
+    of_people = _r.dimension.in_(rollups.PEOPLE)
     return and_(of_people, _r.grain == "day") | and_(~of_people, _r.grain.in_(("hour", "minute")))
 
 

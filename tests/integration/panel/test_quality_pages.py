@@ -95,7 +95,7 @@ def test_an_evaluator_is_tried_saved_switched_and_deleted(operator: Visitor, fil
     assert re.search(r'name="filter_feature" value="support"', form)
     assert operator.post("/evaluators/save", **{**FORM, "id": made.id, "sample_rate": "0.5"}).status_code == 303
     assert operator.post(f"{path}/switch", on="0").status_code == 303
-    for odd in ("", "²", "0", "9" * 5000):
+    for odd in ("", "²", "0", "9" * 5000, "0000000001" + "9" * 5000, "00000000019999"):
         assert operator.post(f"{path}/again", targets=odd, times="1").status_code == 400
     assert operator.post(f"{path}/backfill", days="7").status_code == 303
     with filled.read() as c:

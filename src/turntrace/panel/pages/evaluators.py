@@ -281,7 +281,7 @@ def again(request: Request) -> Response:
 
 def _number(visit: Visit, name: str, most: int) -> int:
     text = visit.form.get(name, "")
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:10]) <= most:
+    if not text.isascii() or not text.isdigit() or len(text) > 9 or not 1 <= int(text) <= most:
         raise InvalidInput(f"{name}: 1 to {most}", field=name)
     return int(text)
 

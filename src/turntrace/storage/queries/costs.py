@@ -13,6 +13,7 @@ from turntrace.storage import tables
 from turntrace.storage.queries import rollups
 from turntrace.storage.queries.condition import EVERYTHING, fits
 from turntrace.storage.queries.rollups import DAY_US, HOUR_US
+from turntrace.storage.rollups import PEOPLE
 
 BASIC_GROUPS: Final = ("model", "provider", "feature", "environment")
 SINGLE_GROUPS: Final = ("user", "session", "prompt", "experiment", "route", "release", "input_length", "step")
@@ -23,7 +24,6 @@ _ALLOWED: Final = (
     "group_by takes any of model, provider, feature, environment; or one of user, session, prompt, experiment, route, "
     "release, input_length, step, tag:<declared key> with any of model, environment"
 )
-_BY_DAY: Final = ("user", "session")
 _OF_STEPS: Final = ("prompt", "input_length", "step")  # sums of calls and of steps, which are no turns
 # Filters that name a marginal roll-up, and the dimension they name.
 _MARGINAL_FILTERS: Final = {
@@ -122,7 +122,7 @@ def _plan(group_by: tuple[str, ...], interval: str | None, filter: TraceFilter) 
     if dimension:
         _refuse_beside(dimension, others, filter)
     _refuse_filters(filter)
-    if interval == "hour" and dimension in _BY_DAY:
+    if interval == "hour" and dimension in PEOPLE:
         raise InvalidInput(f"interval: {dimension}s are kept by day; use day or month", field="interval")
     by_call = not {"model", "provider"}.isdisjoint(others) or bool(filter.model or filter.provider)
     by_call = by_call or dimension in _OF_STEPS
@@ -184,7 +184,7 @@ def _where(plan: _Plan, filter: TraceFilter, only: Sequence[str] | None) -> Colu
 
 
 def _parts(plan: _Plan, filter: TraceFilter) -> list[rollups.Part]:
-    if plan.dimension in _BY_DAY:
+    if plan.dimension in PEOPLE:
         if plan.is_by_call:
             return rollups.parts("day", filter.from_us, filter.to_us)
         return rollups.whole_parts(filter.from_us, filter.to_us)
